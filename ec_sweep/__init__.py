@@ -1,0 +1,3 @@
+"""Hyperparameter sweeps with experiment tracking for neural networks on protein sequences."""
+
+__version__ = "0.1.0"

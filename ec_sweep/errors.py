@@ -1,0 +1,29 @@
+"""Errors that a user can mend, and the exit codes that commands end with."""
+
+from collections.abc import Iterable
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What ``ecsweep`` tells the shell."""
+
+    OK = 0
+    INCOMPLETE = 1  # some cell failed or was interrupted
+    USAGE = 2  # bad usage, sweep file, data or home folder
+    INTERRUPTED = 130  # Ctrl-C; the state is kept
+
+
+class EcsweepError(Exception):
+    """Bad input: the message is one line that says what came, what is allowed, and what to do."""
+
+
+class StudyStoppedError(Exception):
+    """A study stopped early because the same programming error kept coming back."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` when an allowed name resembles ``name``, else ``""``."""
+    import difflib
+
+    close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,144 @@
+"""Every hyperparameter: its type, range, default and meaning.
+
+Values that the paper leaves open are here too, with the choice that stands in
+``docs/fidelity.md``. A model declares which of them it uses (`ec_sweep.models`).
+"""
+
+import functools
+import json
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal, get_type_hints
+
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+
+
+def _whole(low: int, high: int) -> Any:
+    return Field(strict=True, ge=low, le=high)
+
+
+def _no_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+# YAML 1.1 reads 1e-2 as a string: numbers may be spelled any way Python reads them.
+_Number = Annotated[float, BeforeValidator(_no_bool)]
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """The values that decide what a cell computes; all defaults are the paper's scale."""
+
+    # What the network sees
+    length: Annotated[int, _whole(1, 100_000)] = 1000
+    """Residues read of each sequence; longer ones are cut, shorter ones padded (paper 3.2)."""
+    train_size: Annotated[int, _whole(1, 1_000_000_000)] | None = None
+    """Training sequences used; validation and test shrink in proportion. null: all."""
+
+    # Training (paper 3.4, 3.5)
+    batch_size: Annotated[int, _whole(1, 65_536)] = 32
+    """Sequences per step."""
+    epochs: Annotated[int, _whole(1, 100_000)] = 30
+    """Epochs at most."""
+    optimizer: Literal["adam", "rmsprop", "sgd"] = "adam"
+    """Optimizer, with Keras' defaults beside the learning rate."""
+    learning_rate: Annotated[_Number, Field(gt=0, le=10, allow_inf_nan=False)] = 0.001
+    """Step size of the optimizer."""
+    early_stopping: Literal["paper", "patience", "none"] = "paper"
+    """paper: each epoch against the one before, cumulative; patience: against the best."""
+    patience: Annotated[int, _whole(1, 100_000)] = 5
+    """Epochs without improvement that stop training, under either rule."""
+    deterministic: Annotated[bool, Field(strict=True)] = False
+    """The same metrics to the last digit on the same machine, at the price of speed."""
+
+    # Convolution (paper 3.3)
+    filters: Annotated[int, _whole(1, 65_536)] = 128
+    """Filters of the convolution."""
+    filter_size: Annotated[int, _whole(1, 1_000)] = 9
+    """Residues that one filter sees."""
+    conv_padding: Literal["same", "valid"] = "same"
+    """same: as many positions after the convolution as before it."""
+    activation: Literal["relu", "elu", "gelu", "tanh"] = "relu"
+    """Activation of the convolution and the hidden dense layers."""
+    batch_norm_momentum: Annotated[_Number, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.9
+    """Share of the old moving average kept at each step of batch normalisation."""
+    pool_size: Annotated[int, _whole(1, 1_000)] = 2
+    """Positions that max pooling joins."""
+
+    # Head (paper 3.3)
+    hidden: Annotated[
+        tuple[Annotated[int, _whole(1, 65_536)], ...], Field(min_length=0, max_length=16)
+    ] = (512, 512)
+    """Units of the dense layers before the output."""
+    dropout: Annotated[_Number, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.0
+    """Share of units dropped after each hidden dense layer."""
+    initializer: Literal["glorot_uniform", "he_normal", "he_uniform"] = "glorot_uniform"
+    """Initial weights of convolution and dense layers."""
+
+
+NAMES = tuple(field.name for field in fields(Hyperparameters))
+
+FROZEN_DEFAULTS: dict[str, Any] = {
+    "length": 1000, "train_size": None,
+    "batch_size": 32, "epochs": 30, "optimizer": "adam", "learning_rate": 0.001,
+    "early_stopping": "paper", "patience": 5, "deterministic": False,
+    "filters": 128, "filter_size": 9, "conv_padding": "same", "activation": "relu",
+    "batch_norm_momentum": 0.9, "pool_size": 2,
+    "hidden": (512, 512), "dropout": 0.0, "initializer": "glorot_uniform",
+}  # fmt: skip
+"""The value under which a hyperparameter is left out of a cell's id.
+
+Never edit an entry: every id made so far depends on it. A new hyperparameter
+gets the value that keeps the old behaviour.
+"""
+
+
+def parse(name: str, value: object) -> Any:
+    """Return ``value`` as hyperparameter ``name`` holds it.
+
+    Raises:
+        ValueError: with what is allowed, when ``value`` is not.
+    """
+    try:
+        return _adapter(name).validate_python(value)
+    except ValidationError:
+        raise ValueError(_allowed(_adapter(name).json_schema())) from None
+
+
+def is_list(name: str) -> bool:
+    """Say whether hyperparameter ``name`` holds a list, such as the units of the hidden layers."""
+    return _adapter(name).json_schema().get("type") == "array"
+
+
+def to_json(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values as JSON holds them: tuples become lists."""
+    document: dict[str, Any] = json.loads(json.dumps(values))
+    return document
+
+
+@functools.cache
+def _adapter(name: str) -> TypeAdapter[Any]:
+    return TypeAdapter(get_type_hints(Hyperparameters, include_extras=True)[name])
+
+
+def _allowed(schema: dict[str, Any]) -> str:
+    """Say in words what a JSON schema admits."""
+    if "anyOf" in schema:
+        return " or ".join(_allowed(option) for option in schema["anyOf"])
+    if "enum" in schema:
+        return "one of " + ", ".join(schema["enum"])
+    kind = schema.get("type")
+    if kind == "integer":
+        return f"a whole number from {schema['minimum']} to {schema['maximum']}"
+    if kind == "number":
+        low = f"above {schema['exclusiveMinimum']:g}" if "exclusiveMinimum" in schema else (
+            f"from {schema['minimum']:g}"
+        )  # fmt: skip
+        high = f"below {schema['exclusiveMaximum']:g}" if "exclusiveMaximum" in schema else (
+            f"up to {schema['maximum']:g}"
+        )  # fmt: skip
+        return f"a number {low} and {high}"
+    if kind == "array":
+        return f"a list of at most {schema['maxItems']} entries, each {_allowed(schema['items'])}"
+    return {"boolean": "true or false", "null": "null"}[str(kind)]

@@ -1,0 +1,123 @@
+"""Every path that ecsweep reads or writes, and how files are written."""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from ec_sweep.errors import EcsweepError
+
+# SQLite's locks and ours are advisory file locks, which these file systems do not keep reliably.
+_NETWORK_FILE_SYSTEMS = {
+    "afs", "beegfs", "ceph", "cifs", "fuse.sshfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4",
+    "smb2", "smb3", "smbfs",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folder under which all state lives (``--home``, ``ECSWEEP_HOME``)."""
+
+    root: Path
+
+    @property
+    def mlflow_db(self) -> Path:
+        """MLflow's database: what the attempts measured."""
+        return self.root / "mlruns" / "mlflow.db"
+
+    @property
+    def studies_db(self) -> Path:
+        """Optuna's database: which attempts run, are done or failed."""
+        return self.root / "mlruns" / "studies.db"
+
+    @property
+    def artifacts(self) -> Path:
+        """MLflow's artifacts."""
+        return self.root / "mlruns" / "artifacts"
+
+    @property
+    def work(self) -> Path:
+        """Attempts under way, study locks and worker logs."""
+        return self.root / "mlruns" / "work"
+
+    @property
+    def data(self) -> Path:
+        """Built datasets, ``<name>/<fingerprint>/``."""
+        return self.root / "data"
+
+    def reports(self, scale: str) -> Path:
+        """Where the tables of one scale are written unless ``--out`` says otherwise."""
+        return self.root / "reports" / scale
+
+    def attempt(self, run_id: str) -> Path:
+        """Return the work folder of one attempt at a cell, named by its MLflow run."""
+        return self.work / run_id
+
+    def study_lock(self, study: str) -> Path:
+        """Return the file whose lock is held by the driver of ``study`` (``name@scale``)."""
+        return self.work / f"{study}.lock"
+
+    def prepare(self) -> None:
+        """Create the folders, or say in one line why that cannot be."""
+        kind = file_system(self.root)
+        if kind in _NETWORK_FILE_SYSTEMS:
+            raise EcsweepError(
+                f"the home folder {self.root} is on a network file system ({kind}), where SQLite "
+                "and file locks are unsafe. Choose a local folder with --home or ECSWEEP_HOME."
+            )
+        try:
+            for folder in (self.work, self.artifacts, self.data):
+                folder.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=folder) as probe:
+                    probe.write(b"ecsweep")
+        except OSError as error:
+            raise EcsweepError(
+                f"the home folder {self.root} cannot be written to "
+                f"({error.strerror or error}). Choose another with --home or ECSWEEP_HOME."
+            ) from error
+
+
+def file_system(path: Path) -> str:
+    """Return the type of the file system that holds ``path``, ``""`` where it is not known."""
+    import psutil
+
+    path = path.resolve()
+    mounts = [
+        (len(Path(disk.mountpoint).parts), order, disk.fstype)  # a later mount hides an earlier one
+        for order, disk in enumerate(psutil.disk_partitions(all=True))
+        if path.is_relative_to(disk.mountpoint)
+    ]
+    return max(mounts)[2] if mounts else ""
+
+
+def packed(name: str) -> Path:
+    """Return a folder that comes with ecsweep: ``sweeps`` or ``data``.
+
+    In an installed wheel it lies inside the package, in a checkout at the top.
+    """
+    package = Path(__file__).parent
+    inside = package / "packed" / name
+    return inside if inside.exists() else package.parent / name
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that at every instant it is the old one or the new one, never a part."""
+    data = content.encode() if isinstance(content, str) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
