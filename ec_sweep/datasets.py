@@ -76,7 +76,7 @@ class Dataset:
         return int(self.array("train", "tokens").shape[1])
 
     def array(self, part: str, kind: str) -> Array:
-        """Map ``tokens`` (uint8[n, length]), ``labels`` (int32[n]) or ``ids`` (str[n]) of a part."""
+        """Map ``tokens`` uint8[n, length], ``labels`` int32[n] or ``ids`` str[n] of a part."""
         return np.load(self.folder / f"{part}_{kind}.npy", mmap_mode="r")  # type: ignore[no-any-return]
 
     def sizes(self, train_size: int | None) -> dict[str, int]:
@@ -124,8 +124,7 @@ def check_name(name: str) -> None:
     """Raise an error that lists the datasets when there is none of this name."""
     if name not in RECIPES:
         raise EcsweepError(
-            f"no dataset is named {name!r}.{nearest(name, RECIPES)} "
-            f"Allowed: {', '.join(RECIPES)}."
+            f"no dataset is named {name!r}.{nearest(name, RECIPES)} Allowed: {', '.join(RECIPES)}."
         )
 
 
@@ -159,13 +158,13 @@ def build(home: Home, name: str, source: Path, *, embedded: bool = False) -> Dat
             shutil.rmtree(stale)
         aside = Path(tempfile.mkdtemp(dir=folder, prefix=".building-"))
         try:
-            _write_arrays(aside, recipe, parts)
+            _write_arrays(aside, parts)
             card = _card(name, recipe, parts, rows, dropped, source, embedded)
             card["test_sequences_also_in_train"] = _leaked(parts)
             card["fingerprint"] = _fingerprint(aside, card)
             write_atomically(aside / "dataset.json", json.dumps(card, indent=2) + "\n")
             final = folder / str(card["fingerprint"])
-            if not (final / "dataset.json").exists() or not _read(final).embedded == embedded:
+            if not (final / "dataset.json").exists() or _read(final).embedded != embedded:
                 shutil.rmtree(final, ignore_errors=True)
                 aside.rename(final)
         finally:
@@ -180,7 +179,9 @@ def verify(dataset: Dataset) -> str | None:
     except (OSError, ValueError, EOFError) as error:
         return f"its arrays cannot be read ({error})"
     if actual != dataset.fingerprint:
-        return f"its content has the fingerprint {actual}, not the {dataset.fingerprint} of its card"
+        return (
+            f"its content has the fingerprint {actual}, not the {dataset.fingerprint} of its card"
+        )
     if dataset.folder.name != actual:
         return f"its folder is named {dataset.folder.name}, not {actual}"
     return None
@@ -245,7 +246,7 @@ def _accessions(group: list[Record]) -> splits.Strings:
     return np.array([record.accession for record in group], dtype=object)
 
 
-def _write_arrays(folder: Path, recipe: Recipe, parts: dict[str, list[_Member]]) -> None:
+def _write_arrays(folder: Path, parts: dict[str, list[_Member]]) -> None:
     for part, members in parts.items():
         np.save(folder / f"{part}_ids.npy", np.array([m.record.accession for m in members], "U"))
         np.save(folder / f"{part}_labels.npy", np.array([m.label for m in members], np.int32))
@@ -309,7 +310,7 @@ def _fingerprint(folder: Path, card: dict[str, Any]) -> str:
         tokens = np.load(folder / f"{part}_tokens.npy", mmap_mode="r")
         content.update(repr((labels.shape, tokens.shape)).encode())
         for rows in _chunks(tokens):
-            content.update(np.ascontiguousarray(rows))
+            content.update(np.ascontiguousarray(rows).data)
     return content.hexdigest()
 
 

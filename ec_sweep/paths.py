@@ -1,11 +1,15 @@
 """Every path that ecsweep reads or writes, and how files are written."""
 
+import errno
 import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from ec_sweep.errors import EcsweepError
+
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""System errors that say there is no room to write."""
 
 # SQLite's locks and ours are advisory file locks, which these file systems do not keep reliably.
 _NETWORK_FILE_SYSTEMS = {
@@ -115,6 +119,32 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     except BaseException:
         os.unlink(name)
         raise
+
+
+def no_room(error: BaseException | None) -> str | None:
+    """Return one line if an error, or what caused it, is that nothing can be written any more."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            return f"{error.filename or 'the home folder'}: {error.strerror}"
+        if "database or disk is full" in str(error):
+            return "a database of the home folder: database or disk is full"
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def check_sqlite(path: Path) -> None:
+    """Raise an error when a file stands at ``path`` that is no SQLite database."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise EcsweepError(f"{path}: cannot be read ({error.strerror}).") from error
+    if start and start != b"SQLite format 3\0":
+        raise EcsweepError(
+            f"{path}: not an SQLite database. Move it away, or choose another home with --home."
+        )
 
 
 def _umask() -> int:

@@ -100,13 +100,12 @@ def _rows(path: Path) -> Iterator[_Row]:
 
 
 def _reject_cut_off(row: _Row, path: Path, number: int) -> None:
-    """A last line without its end is fine when it is whole, else the file was cut."""
+    """Raise an error if a last line without its end is not whole: the file was cut."""
     try:
         _record(row)
     except Malformed as reason:
         raise EcsweepError(
-            f"{path}: line {number}: the file ends in the middle of a row ({reason}). "
-            "Get it again."
+            f"{path}: line {number}: the file ends in the middle of a row ({reason}). Get it again."
         ) from None
 
 
@@ -144,20 +143,21 @@ def _open(path: Path) -> Iterator[IO[str]]:
     zipped = start.startswith(_GZIP_MAGIC)
     if path.suffix == ".gz" and not zipped:
         raise EcsweepError(f"{path}: named .gz but not a gzip file.{_html(start)}")
-    opened = gzip.open(path, "rb") if zipped else path.open("rb")
+    open_file = gzip.open if zipped else open
     try:
-        with opened as binary:
-            head = binary.peek(1024)[:1024]  # type: ignore[union-attr]
-            if _html(head):
-                raise EcsweepError(f"{path}: not a table.{_html(head)}")
-            if not head:
-                raise EcsweepError(f"{path}: the file inside is empty.")
-        text = gzip.open if zipped else open
+        with open_file(path, "rb") as binary:
+            head = binary.read(1024)
+        if not head:
+            raise EcsweepError(f"{path}: the file inside is empty.")
+        if _html(head):
+            raise EcsweepError(f"{path}: not a table.{_html(head)}")
         # Undecodable bytes become a replacement letter, which no sequence may hold.
-        with text(path, "rt", encoding="utf-8", errors="replace", newline="\n") as file:
+        with open_file(path, "rt", encoding="utf-8", errors="replace", newline="\n") as file:
             yield file
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise EcsweepError(f"{path}: cut off or damaged gzip file ({error}). Get it again.") from error
+        raise EcsweepError(
+            f"{path}: cut off or damaged gzip file ({error}). Get it again."
+        ) from error
 
 
 def _html(start: bytes) -> str:

@@ -185,16 +185,30 @@ def axes(sweep: Sweep, request: Request) -> list[str]:
     return [name for name in names if name not in overridden or isinstance(overridden[name], list)]
 
 
+def parse_override(text: str) -> tuple[str, Any]:
+    """Return the name and value of a ``--set`` option such as ``epochs=2``."""
+    name, equals, value = text.partition("=")
+    if not equals or name not in _NAMES:
+        raise EcsweepError(
+            f"--set takes KEY=VALUE with a key of {', '.join(_NAMES)}. Received: {text!r}."
+            f"{nearest(name, _NAMES)}"
+        )
+    try:
+        return name, yaml.load(value, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise EcsweepError(f"--set {name}: not a value ({_yaml_problem(error)}).") from error
+
+
 class _Loader(yaml.SafeLoader):
     """YAML without its two traps: a key given twice, and aliases that multiply."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):  # type: ignore[no-untyped-call]
+        if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases (*name) are not allowed in a sweep file")
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         twice = [key for key in keys if keys.count(key) > 1]
         if twice:
             raise yaml.YAMLError(
@@ -320,7 +334,11 @@ def _cell(values: dict[str, Any], seed: int, where: str) -> Cell:
 
 def _reject_unused(found: Mapping[Cell, None], names: set[str], where: str) -> None:
     models = sorted({cell.model for cell in found})
-    used = {"dataset", *_CHOICES, *(name for model in models for name in MODELS[model].hyperparameters)}
+    used = {
+        "dataset",
+        *_CHOICES,
+        *(name for model in models for name in MODELS[model].hyperparameters),
+    }
     unused = sorted(names - used)
     if unused:
         raise EcsweepError(

@@ -1,0 +1,134 @@
+"""One attempt at a cell: the task, its events and result, and the folder that keeps them.
+
+The worker writes the folder, the driver reads it when recording. A folder whose
+lock is held belongs to a living worker.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from ec_sweep.hyperparameters import Hyperparameters
+from ec_sweep.paths import write_atomically
+
+Outcome = Literal["complete", "interrupted", "failed", "not_available", "pruned"]
+"""How an attempt ended; the last attempt's outcome is its cell's state."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker needs to know to train one cell."""
+
+    run_id: str
+    folder: Path
+    model: str
+    hyperparameters: Hyperparameters
+    seed: int
+    dataset: Path
+    sizes: dict[str, int]
+    """Sequences used of each part."""
+    classes: int
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something measured while a cell trains: an epoch's metrics, or what it runs on."""
+
+    timestamp: int
+    """Milliseconds since 1970; kept when an event is delivered again."""
+    epoch: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Result:
+    """How an attempt ended, and its final metrics."""
+
+    outcome: Outcome
+    timestamp: int
+    metrics: dict[str, float] = field(default_factory=dict)
+    value: float | None = None
+    """What the study compares: validation accuracy after the last epoch."""
+    failure: str | None = None
+    """``error``, ``diverged``, ``oom``, ``timeout`` or ``lost``."""
+    message: str = ""
+    traceback: str = ""
+
+
+def now() -> int:
+    """Return milliseconds since 1970, MLflow's clock."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True)
+class AttemptFolder:
+    """``events.jsonl``, ``predictions.npz``, ``result.json`` and the lock of an attempt."""
+
+    path: Path
+
+    @property
+    def predictions(self) -> Path:
+        """Test ids, labels and probabilities."""
+        return self.path / "predictions.npz"
+
+    def create(self) -> None:
+        """Make the folder, readable by its owner alone."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def append(self, event: Event) -> None:
+        """Keep an event; a crash tears its line at worst."""
+        with (self.path / "events.jsonl").open("a") as file:
+            file.write(json.dumps(asdict(event)) + "\n")
+
+    def events(self) -> list[Event]:
+        """Return the events kept, without a torn last line."""
+        try:
+            text = (self.path / "events.jsonl").read_text()
+        except FileNotFoundError:
+            return []
+        lines = text[: text.rfind("\n") + 1].splitlines()
+        return [Event(**json.loads(line)) for line in lines]
+
+    def write_result(self, result: Result) -> None:
+        """Keep the result: the attempt is over from here on."""
+        write_atomically(self.path / "result.json", json.dumps(asdict(result), indent=1))
+
+    def result(self) -> Result | None:
+        """Return the result, ``None`` when the attempt never ended."""
+        try:
+            document: dict[str, Any] = json.loads((self.path / "result.json").read_text())
+        except FileNotFoundError:
+            return None
+        return Result(**document)
+
+    @contextmanager
+    def lock(self, timeout: float = 0) -> Iterator[bool]:
+        """Hold the lock that says a worker lives here; yields False when another holds it.
+
+        The system frees it when its process dies.
+        """
+        if not self.path.exists():
+            yield True
+            return
+        lock = FileLock(self.path / "lock")
+        try:
+            lock.acquire(timeout=timeout)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def remove(self) -> None:
+        """Delete the folder once everything in it is recorded."""
+        shutil.rmtree(self.path, ignore_errors=True)

@@ -1,0 +1,181 @@
+"""Which attempts at which cells run, are done or failed: Optuna's study is the only truth."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from ec_sweep.attempts import Outcome, Result
+from ec_sweep.errors import EcsweepError
+from ec_sweep.paths import Home, check_sqlite
+from ec_sweep.spec import Cell
+
+if TYPE_CHECKING:
+    import optuna
+
+State = Literal["waiting", "running"] | Outcome
+"""Of a cell (design: state of a cell)."""
+DONE: frozenset[State] = frozenset({"complete", "pruned", "not_available"})
+"""States that a study leaves alone and that are no failure of the study."""
+LOST_AT_MOST = 3
+"""Workers that a cell may lose, without getting further, before it is given up."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt at a cell, as the ledger holds it."""
+
+    number: int
+    """Optuna's trial number."""
+    cell: str
+    attempt: int
+    """1 for the first attempt at the cell."""
+    run_id: str
+    state: State
+    failure: str | None
+    seconds: float | None = None
+    """From start to end, when it has ended."""
+
+
+def state_of(attempts: Sequence[Attempt]) -> State:
+    """Return a cell's state: that of its last attempt."""
+    return attempts[-1].state if attempts else "waiting"
+
+
+def lost_in_a_row(attempts: Sequence[Attempt]) -> int:
+    """Count the workers lost at the end of a cell's attempts."""
+    count = 0
+    for attempt in reversed(attempts):
+        if attempt.state != "interrupted" or attempt.failure != "lost":
+            break
+        count += 1
+    return count
+
+
+class Ledger:
+    """The attempts of one study, ``name@scale``."""
+
+    def __init__(self, storage: "optuna.storages.RDBStorage", study: str) -> None:
+        self._storage = storage
+        self._study_id = storage.get_study_id_from_name(study)
+
+    def attempts(self) -> dict[str, list[Attempt]]:
+        """Return the attempts at each cell, oldest first."""
+        found: dict[str, list[Attempt]] = {}
+        for trial in self._storage.get_all_trials(self._study_id, deepcopy=False):
+            attributes = trial.user_attrs
+            if "cell" not in attributes or attributes.get("forgotten"):
+                continue
+            attempt = Attempt(
+                number=trial.number,
+                cell=attributes["cell"],
+                attempt=attributes["attempt"],
+                run_id=attributes["run_id"],
+                state=_state(trial),
+                failure=attributes.get("failure"),
+                seconds=trial.duration.total_seconds() if trial.duration else None,
+            )
+            found.setdefault(attempt.cell, []).append(attempt)
+        return found
+
+    def start(self, cell: Cell, attempt: int, run_id: str, axes: Mapping[str, list[Any]]) -> int:
+        """Enter an attempt as running, in one write; returns its number.
+
+        ``axes`` gives the values of each grid axis. Numbers among them become
+        Optuna parameters, with ranges because Optuna refuses categories that
+        change; everything else about a cell stands in MLflow.
+        """
+        import optuna
+
+        distributions: dict[str, Any] = {}
+        for name, values in axes.items():
+            if all(type(value) is int for value in values):
+                distributions[name] = optuna.distributions.IntDistribution(min(values), max(values))
+            elif all(type(value) is float for value in values):
+                distributions[name] = optuna.distributions.FloatDistribution(
+                    min(values), max(values)
+                )
+        params = {name: getattr(cell.hyperparameters, name) for name in distributions}
+        attributes = {"cell": cell.id, "attempt": attempt, "run_id": run_id}
+        trial = optuna.create_trial(
+            state=optuna.trial.TrialState.RUNNING,
+            params=params,
+            distributions=distributions,
+            user_attrs=attributes,
+        )
+        trial_id = self._storage.create_new_trial(self._study_id, trial)
+        return self._storage.get_trial(trial_id).number
+
+    def finish(self, number: int, result: Result) -> None:
+        """Tell how an attempt ended; telling it again changes nothing."""
+        from optuna.trial import TrialState
+
+        trial_id = self._trial_id(number)
+        if self._storage.get_trial(trial_id).state.is_finished():
+            return
+        for name in ("outcome", "failure"):
+            value = getattr(result, name)
+            if value is not None:
+                self._storage.set_trial_user_attr(trial_id, name, value)
+        states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
+        state = states.get(result.outcome, TrialState.FAIL)
+        values = None if result.value is None else [result.value]
+        self._storage.set_trial_state_values(trial_id, state, values)
+
+    def forget(self, cells: set[str]) -> list[Attempt]:
+        """Leave the attempts at these cells out from now on; returns them."""
+        gone = [a for cell, known in self.attempts().items() if cell in cells for a in known]
+        for attempt in gone:
+            self._storage.set_trial_user_attr(self._trial_id(attempt.number), "forgotten", True)
+        return gone
+
+    def _trial_id(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+
+
+def open_ledger(home: Home, storage: str | None, study: str, *, create: bool) -> Ledger | None:
+    """Open the ledger of a study, ``None`` when there is none and ``create`` is false.
+
+    ``storage`` is an SQLAlchemy URL that replaces the home folder's ``studies.db``.
+    """
+    if storage is None:
+        check_sqlite(home.studies_db)
+        if not create and not home.studies_db.exists():
+            return None
+    import optuna
+    import sqlalchemy
+
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    url = storage or f"sqlite:///{home.studies_db}"
+    try:
+        shown = sqlalchemy.make_url(url).render_as_string(hide_password=True)
+        connect_args = {"timeout": 60} if url.startswith("sqlite") else {}
+        rdb = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": connect_args})
+        if url.startswith("sqlite"):
+            with rdb.engine.connect() as connection:
+                connection.execute(sqlalchemy.text("PRAGMA journal_mode=WAL"))
+        if create:
+            optuna.create_study(
+                study_name=study, storage=rdb, direction="maximize", load_if_exists=True
+            )
+        return Ledger(rdb, study)
+    except KeyError:  # no such study yet
+        return None
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError) as error:
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        place = shown if storage else home.studies_db
+        raise EcsweepError(
+            f"{place}: the ledger of studies cannot be opened ({reason})."
+        ) from error
+
+
+def _state(trial: "optuna.trial.FrozenTrial") -> State:
+    """Return the state that Optuna's own, and the outcome kept beside it, stand for."""
+    if trial.state.name == "RUNNING":
+        return "running"
+    if trial.state.name == "COMPLETE":
+        return "complete"
+    if trial.state.name == "PRUNED":
+        return "pruned"
+    return cast(State, trial.user_attrs.get("outcome", "interrupted"))

@@ -1,0 +1,191 @@
+"""What a study shows while it runs: a live display in a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ec_sweep.attempts import Result
+from ec_sweep.spec import Cell
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+
+@dataclass
+class _Trial:
+    cell: Cell
+    started: float
+    epoch: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Progress:
+    """Counts cells and estimates the time left; subclasses show it."""
+
+    def __init__(self, total: int, done: int, slots: int, label: Callable[[Cell], str]) -> None:
+        self._total, self._done, self._slots, self._label = total, done, slots, label
+        self._failed = 0
+        self._start = time.monotonic()
+        self._running: dict[str, _Trial] = {}
+        self._durations: list[float] = []
+
+    def started(self, cell: Cell) -> None:
+        """Show that an attempt at a cell has begun."""
+        self._running[str(cell.id)] = _Trial(cell, time.monotonic())
+
+    def epoch(self, cell: Cell, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Show the metrics of an epoch."""
+        trial = self._running[str(cell.id)]
+        trial.epoch, trial.metrics = epoch, metrics
+
+    def ended(self, cell: Cell, result: Result) -> None:
+        """Show how an attempt ended."""
+        trial = self._running.pop(str(cell.id))
+        if result.outcome in ("complete", "pruned", "not_available"):
+            self._done += 1
+        if result.outcome in ("failed", "not_available"):
+            self._failed += 1
+        if result.outcome == "complete":
+            self._durations.append(time.monotonic() - trial.started)
+        self._show_ended(cell, result, time.monotonic() - trial.started)
+
+    def note(self, text: str) -> None:
+        """Show a line of text."""
+        raise NotImplementedError
+
+    def _show_ended(self, cell: Cell, result: Result, seconds: float) -> None:
+        raise NotImplementedError
+
+    def _elapsed(self) -> str:
+        return duration(time.monotonic() - self._start)
+
+    def _left(self) -> str:
+        """Return the estimated time left, from the cells that this session has trained."""
+        if not self._durations:
+            return "?"
+        mean = sum(self._durations) / len(self._durations)
+        now = time.monotonic()
+        spent = sum(min(mean, now - trial.started) for trial in self._running.values())
+        work = mean * (self._total - self._done) - spent
+        return duration(max(0.0, work / max(1, min(self._slots, self._total - self._done))))
+
+
+class PlainProgress(Progress):
+    """One line for each cell, for logs and pipes."""
+
+    def started(self, cell: Cell) -> None:
+        """See `Progress`."""
+        super().started(cell)
+        self.note(f"started {cell.id}  {self._label(cell)}")
+
+    def note(self, text: str) -> None:
+        """See `Progress`."""
+        print(text, flush=True)
+
+    def _show_ended(self, cell: Cell, result: Result, seconds: float) -> None:
+        left = f"{self._left()} left" if self._done < self._total else f"{self._elapsed()} in all"
+        self.note(
+            f"[{self._done}/{self._total}] {cell.id}  {self._label(cell)}  "
+            f"{outcome(result)}  {duration(seconds)}  ({left})"
+        )
+
+
+class LiveProgress(Progress):
+    """A table of the running cells under a bar, redrawn in place."""
+
+    def __init__(
+        self,
+        total: int,
+        done: int,
+        slots: int,
+        label: Callable[[Cell], str],
+        console: "Console",
+    ) -> None:
+        super().__init__(total, done, slots, label)
+        self._console = console
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show the display until the block ends."""
+        from rich.live import Live
+
+        with Live(
+            get_renderable=self._render, console=self._console, refresh_per_second=4, transient=True
+        ):
+            yield
+
+    def note(self, text: str) -> None:
+        """See `Progress`."""
+        from rich.text import Text
+
+        self._console.print(Text(text))
+
+    def _show_ended(self, cell: Cell, result: Result, seconds: float) -> None:
+        from rich.text import Text
+
+        style = "green" if result.outcome == "complete" else "red"
+        line = Text(f"{cell.id}  {self._label(cell)}  ")
+        line.append(outcome(result), style)
+        line.append(f"  {duration(seconds)}", "dim")
+        self._console.print(line)
+
+    def _render(self) -> "RenderableType":
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        failed = f" · {self._failed} failed" if self._failed else ""
+        head = Table.grid(padding=(0, 1))
+        head.add_row(
+            ProgressBar(total=self._total, completed=self._done, width=24),
+            Text(
+                f"{self._done}/{self._total} cells{failed} · {len(self._running)} running · "
+                f"{self._elapsed()} · {self._left()} left"
+            ),
+        )
+        rows = Table.grid(padding=(0, 2))
+        for trial in self._running.values():
+            epochs = trial.cell.hyperparameters.epochs
+            accuracy = trial.metrics.get("val_accuracy")
+            rows.add_row(
+                Text(self._label(trial.cell)),
+                Text(f"epoch {trial.epoch}/{epochs}" if trial.epoch else "starting", "cyan"),
+                Text("" if accuracy is None else f"val accuracy {accuracy:.3f}"),
+                Text(duration(time.monotonic() - trial.started), "dim"),
+            )
+        return Group(head, rows)
+
+
+@contextmanager
+def progress(total: int, done: int, slots: int, label: Callable[[Cell], str]) -> Iterator[Progress]:
+    """Yield the display that suits where the output goes."""
+    if not sys.stdout.isatty():
+        yield PlainProgress(total, done, slots, label)
+        return
+    from rich.console import Console
+
+    live = LiveProgress(total, done, slots, label, Console(highlight=False))
+    with live.shown():
+        yield live
+
+
+def outcome(result: Result) -> str:
+    """Return how an attempt ended, in words."""
+    if result.outcome == "complete":
+        return f"test accuracy {result.metrics['test_accuracy']:.4f}"
+    reason = ": ".join(text for text in (result.failure, result.message) if text)
+    return f"{result.outcome.replace('_', ' ')}{f' ({reason})' if reason else ''}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it: 42 s, 3 min 05 s, 2 h 07 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"

@@ -1,0 +1,164 @@
+"""The rows of a study's tables, from MLflow alone; rendering is `ec_sweep.tables`' job."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ec_sweep import published
+from ec_sweep.errors import EcsweepError
+from ec_sweep.tracking import TrackedRun, Tracker
+
+METRICS = (
+    "test_accuracy", "test_loss",
+    "test_precision_micro", "test_recall_micro", "test_f1_micro",
+    "test_precision_macro", "test_recall_macro", "test_f1_macro", "test_mcc",
+    "test_accuracy_best", "test_loss_best",
+    "train_loss", "train_accuracy", "val_loss", "val_accuracy",
+    "epochs_run", "best_epoch", "parameters", "peak_memory_mb",
+    "epoch_seconds_median", "fit_seconds", "test_seconds", "latency_ms_batch1",
+)  # fmt: skip
+TIMES = {"epoch_seconds_median", "fit_seconds", "test_seconds", "latency_ms_batch1"}
+"""Metrics that mean something only when the trial had the machine to itself."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cell without its seed: what it is made of and what its complete runs measured."""
+
+    params: dict[str, Any]
+    n: int
+    """Complete runs, one a seed."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Mean over the seeds."""
+    ci95: dict[str, float] = field(default_factory=dict)
+    """Half of the 95 % interval of the mean (Student's t); only with several seeds."""
+    published: dict[str, float] = field(default_factory=dict)
+    """The paper's values; only at paper scale."""
+    failure: str = ""
+    """Why runs are missing, empty when none is."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """A study's rows and where each of their numbers comes from."""
+
+    study: str
+    scale: str
+    title: str
+    table: int | None
+    axes: list[str]
+    source: str
+    """What data the runs were trained on, in words."""
+    rows: list[Row]
+    provenance: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """``name@scale``, as MLflow and Optuna know it."""
+        return f"{self.study}@{self.scale}"
+
+
+def build(tracker: Tracker | None, name: str) -> Report:
+    """Return the report of a study, ``name@scale``, as its last plan asked for it.
+
+    Raises:
+        EcsweepError: the study has not been run.
+    """
+    plan = tracker.plan() if tracker else None
+    if tracker is None or plan is None:
+        study, _, scale = name.partition("@")
+        raise EcsweepError(
+            f"{study} has not been run at {scale} scale. "
+            f"Run it with: ecsweep study {study} --scale {scale}"
+        )
+    runs: dict[str, list[TrackedRun]] = {}
+    for run in tracker.runs():
+        runs.setdefault(run.cell, []).append(run)
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for cell in plan["cells"]:
+        groups.setdefault(repr(cell["params"]), []).append(cell)
+    return Report(
+        study=plan["study"],
+        scale=plan["scale"],
+        title=plan["title"],
+        table=plan["table"],
+        axes=plan["axes"],
+        source=plan["source"],
+        rows=[_row(plan, cells, runs) for cells in groups.values()],
+        provenance={
+            "study": plan["study"],
+            "scale": plan["scale"],
+            "cells": {
+                cell["cell"]: _provenance(cell, runs.get(cell["cell"], []))
+                for cell in plan["cells"]
+            },
+        },
+    )
+
+
+def _row(
+    plan: Mapping[str, Any],
+    cells: Sequence[Mapping[str, Any]],
+    runs: Mapping[str, Sequence[TrackedRun]],
+) -> Row:
+    params = cells[0]["params"]
+    done, missing = [], []
+    for cell in cells:
+        attempts = runs.get(cell["cell"], [])
+        finished = [run for run in attempts if run.status == "FINISHED"]
+        if finished:
+            done.append(finished[-1])
+        else:
+            missing.append(_reason(attempts))
+    metrics, ci95 = {}, {}
+    for name in METRICS:
+        counted = [run for run in done if run.exclusive or name not in TIMES]
+        values = [run.metrics[name] for run in counted if name in run.metrics]
+        if values:
+            metrics[name] = math.fsum(values) / len(values)
+        if len(values) > 1:
+            ci95[name] = _half_interval(values)
+    return Row(
+        params=params,
+        n=len(done),
+        metrics=metrics,
+        ci95=ci95,
+        published=published.values(plan["table"], params) if plan["scale"] == "paper" else {},
+        failure="; ".join(dict.fromkeys(missing)),
+    )
+
+
+def _half_interval(values: Sequence[float]) -> float:
+    from scipy import stats
+
+    return float(stats.sem(values) * stats.t.ppf(0.975, len(values) - 1))
+
+
+def _reason(attempts: Sequence[TrackedRun]) -> str:
+    if not attempts:
+        return "not run yet"
+    last = attempts[-1]
+    if last.status == "RUNNING":
+        return "still running"
+    failure = last.tags.get("ecsweep.failure", "interrupted")
+    message = last.tags.get("ecsweep.message", "")
+    return f"{failure}: {message}" if message else failure
+
+
+def _provenance(cell: Mapping[str, Any], attempts: Sequence[TrackedRun]) -> dict[str, Any]:
+    finished = [run for run in attempts if run.status == "FINISHED"]
+    tags = (finished or list(attempts))[-1].tags if attempts else {}
+    prefix = "ecsweep.environment."
+    return {
+        "params": cell["params"],
+        "seed": cell["seed"],
+        "runs": [run.run_id for run in finished[-1:]],
+        "all_runs": [run.run_id for run in attempts],
+        "dataset": cell["dataset"],
+        "code": tags.get("ecsweep.version"),
+        "concurrency": tags.get("ecsweep.concurrency"),
+        "environment": {
+            key.removeprefix(prefix): text for key, text in tags.items() if key.startswith(prefix)
+        },
+    }

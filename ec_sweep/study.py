@@ -1,0 +1,316 @@
+"""The driver: hands out the cells of a study and records what comes back.
+
+One driver per study, so there is nothing to race for. Every step of recording
+can be repeated, so a driver that dies at any point is repaired by the next.
+"""
+
+import json
+import os
+import socket
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import numpy as np
+
+from ec_sweep.attempts import AttemptFolder, Event, Result, Task, now
+from ec_sweep.datasets import Dataset
+from ec_sweep.errors import EcsweepError, StudyStoppedError
+from ec_sweep.executors import Executor
+from ec_sweep.ledger import LOST_AT_MOST, Attempt, Ledger, State, lost_in_a_row, state_of
+from ec_sweep.paths import Home, write_atomically
+from ec_sweep.spec import Cell
+from ec_sweep.tracking import Tracker
+
+SAME_ERROR_AT_MOST = 3
+"""Cells that may fail with one and the same error before the study stops."""
+_ORPHAN_WAIT = 30.0
+"""Seconds that a worker of a dead driver has to disappear."""
+_POLL = 0.2  # seconds between looks at Ctrl-C
+
+
+class Display(Protocol):
+    """What watches a study and shows it."""
+
+    def started(self, cell: Cell) -> None:
+        """Show that an attempt at a cell has begun."""
+        ...
+
+    def epoch(self, cell: Cell, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Show the metrics of an epoch."""
+        ...
+
+    def ended(self, cell: Cell, result: Result) -> None:
+        """Show how an attempt ended."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Show a line of text."""
+        ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a driver is to do: the cells, on which datasets, and what varies among them."""
+
+    study: str
+    """``name@scale``."""
+    cells: Sequence[Cell]
+    datasets: Mapping[str, Dataset]
+    axes: Mapping[str, list[Any]]
+    """The values of each grid axis."""
+
+    def label(self, cell: Cell) -> str:
+        """Return what tells this cell from the others, such as ``filter_size=9``."""
+        values = {name: cell.params[name] for name in self.axes if name in cell.params}
+        if len({cell.seed for cell in self.cells}) > 1:
+            values["seed"] = cell.seed
+        return " ".join(f"{name}={shown(value)}" for name, value in values.items()) or cell.model
+
+
+def shown(value: object) -> str:
+    """Return a hyperparameter's value as people write it: 0.0001, relu, 3-4-5."""
+    if isinstance(value, float):
+        return np.format_float_positional(value, trim="-") if 1e-7 < value < 1e7 else f"{value:g}"
+    if isinstance(value, list | tuple):
+        return "-".join(map(shown, value))
+    return str(value)
+
+
+def cells_to_run(
+    cells: Sequence[Cell], attempts: Mapping[str, Sequence[Attempt]], retry_failed: bool
+) -> list[Cell]:
+    """Return the cells that are not done, in order."""
+    wanted: set[State] = {"waiting", "running", "interrupted"}
+    if retry_failed:
+        wanted |= {"failed", "not_available"}
+    return [cell for cell in cells if state_of(attempts.get(str(cell.id), [])) in wanted]
+
+
+@dataclass(frozen=True)
+class _Running:
+    """An attempt that a worker is at."""
+
+    cell: Cell
+    attempt: int
+    number: int
+    folder: AttemptFolder
+    concurrency: int
+
+
+class Driver:
+    """Runs a plan on an executor and records it in ledger and tracker."""
+
+    def __init__(
+        self,
+        home: Home,
+        plan: Plan,
+        ledger: Ledger,
+        tracker: Tracker,
+        executor: Executor,
+        display: Display,
+    ) -> None:
+        self._home = home
+        self._plan = plan
+        self._ledger = ledger
+        self._tracker = tracker
+        self._executor = executor
+        self._display = display
+        self._running: dict[str, _Running] = {}
+        self._waiting: deque[Cell] = deque()
+        self._alone: deque[Cell] = deque()
+        self._history: dict[str, list[Attempt]] = {}
+        self._errors: defaultdict[str, set[str]] = defaultdict(set)
+
+    def repair(self) -> None:
+        """Bring ledger, tracker and work folders to one state after a driver that died."""
+        known: set[str] = set()
+        for attempts in self._ledger.attempts().values():
+            for attempt in attempts:
+                known.add(attempt.run_id)
+                folder = AttemptFolder(self._home.attempt(attempt.run_id))
+                if attempt.state == "running":
+                    self._repair_attempt(attempt, folder)
+                elif folder.path.exists():
+                    folder.remove()  # it died between telling the trial and this
+        for run in self._tracker.runs():
+            if run.status == "RUNNING" and run.run_id not in known:
+                folder = AttemptFolder(self._home.attempt(run.run_id))
+                self._tracker.finish(run.run_id, Result("interrupted", now()), folder)
+
+    def run(self, cells: Sequence[Cell], parent: str, interrupts: Callable[[], int]) -> None:
+        """Run cells until all are recorded, or until interrupted.
+
+        ``interrupts`` counts the user's Ctrl-C: the first stops cleanly, the
+        second at once; both leave the study to go on from.
+
+        Raises:
+            EcsweepError: results cannot be written.
+            StudyStoppedError: the same error came back in several cells.
+        """
+        self._history = self._ledger.attempts()
+        for cell in cells:
+            last = self._history.get(str(cell.id), [])[-1:]
+            packed_too_tight = last and last[0].state == "interrupted" and last[0].failure == "oom"
+            (self._alone if packed_too_tight else self._waiting).append(cell)
+        asked = 0
+        while self._running or ((self._waiting or self._alone) and not asked):
+            if interrupts() > asked:
+                asked = interrupts()
+                self._interrupt(asked)
+                continue
+            if not asked:
+                self._hand_out(parent)
+            for message in self._executor.poll(_POLL):
+                if isinstance(message.content, Event):
+                    self._observe(message.run_id, message.content)
+                else:
+                    self._conclude(message.run_id, message.content)
+
+    def _hand_out(self, parent: str) -> None:
+        while self._waiting and len(self._running) < self._executor.slots:
+            self._issue(self._waiting.popleft(), parent, self._executor.slots)
+        if self._alone and not self._running:
+            self._issue(self._alone.popleft(), parent, 1)
+
+    def _issue(self, cell: Cell, parent: str, concurrency: int) -> None:
+        """Start an attempt: MLflow run, then Optuna trial, then the worker."""
+        attempt = 1 + len(self._history.get(str(cell.id), []))
+        label = self._plan.label(cell)
+        run_id = self._tracker.start(cell, attempt, parent, label, concurrency)
+        number = self._ledger.start(cell, attempt, run_id, self._plan.axes)
+        folder = AttemptFolder(self._home.attempt(run_id))
+        folder.create()
+        self._running[run_id] = _Running(cell, attempt, number, folder, concurrency)
+        dataset = self._plan.datasets[cell.dataset]
+        self._executor.submit(
+            Task(
+                run_id=run_id,
+                folder=folder.path,
+                model=cell.model,
+                hyperparameters=cell.hyperparameters,
+                seed=cell.seed,
+                dataset=dataset.folder,
+                sizes=dataset.sizes(cell.hyperparameters.train_size),
+                classes=len(dataset.card["classes"]),
+            )
+        )
+        self._display.started(cell)
+
+    def _observe(self, run_id: str, event: Event) -> None:
+        self._tracker.log(run_id, [event])
+        if event.epoch:
+            self._display.epoch(self._running[run_id].cell, event.epoch, event.metrics)
+
+    def _conclude(self, run_id: str, result: Result) -> None:
+        """Record an attempt, and decide whether its cell is tried again."""
+        running = self._running.pop(run_id)
+        result = self._judge(running, result)
+        self._record(run_id, running.number, running.folder, result)
+        cell_id = str(running.cell.id)
+        self._history.setdefault(cell_id, []).append(
+            Attempt(
+                running.number, cell_id, running.attempt, run_id, result.outcome, result.failure
+            )
+        )
+        self._display.ended(running.cell, result)
+        if result.failure == "lost" and result.outcome == "interrupted":
+            self._waiting.appendleft(running.cell)
+        elif result.failure == "oom" and result.outcome == "interrupted":
+            self._alone.append(running.cell)
+        elif result.failure == "error":
+            self._count_error(running.cell, result)
+        elif result.outcome == "interrupted" and result.message:
+            raise EcsweepError(f"{result.message}. Make room; the same command then goes on.")
+
+    def _judge(self, running: _Running, result: Result) -> Result:
+        """Decide what the worker could not: only the driver knows the cell's earlier attempts."""
+        if result.failure == "oom" and running.concurrency > 1:
+            return replace(result, outcome="interrupted")
+        history = self._history.get(str(running.cell.id), [])
+        if result.failure == "lost" and lost_in_a_row(history) + 1 >= LOST_AT_MOST:
+            return replace(result, outcome="not_available")
+        return result
+
+    def _record(self, run_id: str, number: int, folder: AttemptFolder, result: Result) -> None:
+        """Write an attempt's end, in the order that makes every crash repairable."""
+        self._tracker.finish(run_id, result, folder)
+        self._ledger.finish(number, result)
+        folder.remove()
+
+    def _count_error(self, cell: Cell, result: Result) -> None:
+        frames = [line for line in result.traceback.splitlines() if line.startswith("  File ")]
+        cells = self._errors[f"{result.message.partition(':')[0]} {frames[-1:]}"]
+        cells.add(str(cell.id))
+        if len(cells) >= SAME_ERROR_AT_MOST:
+            self._interrupt(2)
+            raise StudyStoppedError(
+                f"the same error in {len(cells)} cells stopped the study:\n{result.traceback}"
+            )
+
+    def _interrupt(self, asked: int) -> None:
+        if asked == 1:
+            self._display.note("Stopping: waiting for the running trials (Ctrl-C again: at once).")
+            self._executor.stop()
+            return
+        self._executor.close()
+        for run_id in list(self._running):
+            written = self._running[run_id].folder.result()  # perhaps just before the end
+            self._conclude(run_id, written or Result("interrupted", now()))
+
+    def _repair_attempt(self, attempt: Attempt, folder: AttemptFolder) -> None:
+        with folder.lock(_ORPHAN_WAIT) as free:
+            if not free:
+                raise EcsweepError(
+                    f"cell {attempt.cell} is still being trained by a worker whose driver is gone "
+                    f"({folder.path} is locked). End that process, then run the command again."
+                )
+            events, result = folder.events(), folder.result()
+        if result is None:
+            value = self._tracker.finished_value(attempt.run_id)
+            if value is not None:  # recorded in MLflow already; only the trial was not told
+                self._ledger.finish(attempt.number, Result("complete", now(), value=value))
+                return
+            result = Result("interrupted", now())
+        if events:
+            self._tracker.log(attempt.run_id, events)
+        self._record(attempt.run_id, attempt.number, folder, result)
+
+
+@contextmanager
+def study_lock(home: Home, study: str) -> Iterator[None]:
+    """Be the only driver of a study; the system frees the lock when this process dies.
+
+    Raises:
+        EcsweepError: another driver holds it, with its host, process and start.
+    """
+    from filelock import FileLock, Timeout
+
+    path = home.study_lock(study)
+    holder = path.with_suffix(".holder.json")
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        try:
+            who = json.loads(holder.read_text())
+            by = f"process {who['pid']} on {who['host']} since {who['since']}"
+        except (OSError, ValueError, KeyError):
+            by = "another process"
+        raise EcsweepError(
+            f"{study} is being run by {by}. Wait for it, or stop it with Ctrl-C there."
+        ) from None
+    try:
+        who = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        write_atomically(holder, json.dumps(who))
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()

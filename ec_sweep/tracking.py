@@ -1,0 +1,269 @@
+"""What the attempts measured: MLflow is the only truth, and only this module speaks to it."""
+
+import contextlib
+import functools
+import hashlib
+import json
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ec_sweep
+from ec_sweep.attempts import AttemptFolder, Event, Result, now
+from ec_sweep.errors import EcsweepError
+from ec_sweep.paths import Home, check_sqlite
+from ec_sweep.spec import Cell
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+_PAGE = 1000  # runs a request: MLflow's default stops silently there
+_BATCH = 1000  # metrics a request: MLflow's limit
+_STATUS = {
+    "complete": "FINISHED",
+    "pruned": "FINISHED",
+    "interrupted": "KILLED",
+    "failed": "FAILED",
+    "not_available": "FAILED",
+}
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """One attempt at a cell, as MLflow holds it."""
+
+    run_id: str
+    cell: str
+    seed: int
+    status: str
+    metrics: dict[str, float]
+    params: dict[str, str]
+    tags: dict[str, str]
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether it had the machine to itself, so that its times mean something."""
+        return self.tags.get("ecsweep.concurrency") == "1"
+
+
+class Tracker:
+    """The MLflow experiment of one study, ``name@scale``."""
+
+    def __init__(self, client: "MlflowClient", experiment_id: str, study: str) -> None:
+        self._client = client
+        self._experiment_id = experiment_id
+        self._study = study
+
+    def open_parent(self, title: str) -> str:
+        """Return the study's parent run, opened for another session."""
+        run = self._parent()
+        if run is None:
+            tags = {
+                "ecsweep.role": "study",
+                "ecsweep.study": self._name,
+                "ecsweep.scale": self._scale,
+                "mlflow.note.content": title,
+            }
+            run = self._client.create_run(self._experiment_id, tags=tags, run_name=self._study)
+        else:
+            self._client.update_run(run.info.run_id, status="RUNNING")
+        return str(run.info.run_id)
+
+    def close_parent(self, run_id: str, status: str) -> None:
+        """End the parent run as FINISHED, FAILED or KILLED."""
+        self._client.set_terminated(run_id, status)
+
+    def store_plan(self, parent: str, plan: dict[str, Any]) -> None:
+        """Keep the resolved plan; at every instant the old or the new one is in force."""
+        text = json.dumps(plan, indent=1)
+        name = f"plans/{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+        if self._client.get_run(parent).data.tags.get("ecsweep.plan") != name:
+            self._client.log_text(parent, text, name)
+            self._client.set_tag(parent, "ecsweep.plan", name)
+
+    def plan(self) -> dict[str, Any] | None:
+        """Return the plan that was last asked for, ``None`` before the first study."""
+        run = self._parent()
+        name = run.data.tags.get("ecsweep.plan") if run else None
+        if run is None or name is None:
+            return None
+        text = Path(self._client.download_artifacts(run.info.run_id, name)).read_text()
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+    def store_card(self, parent: str, card: dict[str, Any]) -> None:
+        """Keep a dataset's card with the study that uses it."""
+        name = f"datasets/{card['name']}-{card['fingerprint'][:12]}.json"
+        self._client.log_text(parent, json.dumps(card, indent=2), name)
+
+    def start(self, cell: Cell, attempt: int, parent: str, label: str, concurrency: int) -> str:
+        """Create the run of an attempt, complete with its tags; returns its id."""
+        from mlflow.entities import Param
+
+        run = self._client.create_run(
+            self._experiment_id,
+            start_time=now(),
+            run_name=label if attempt == 1 else f"{label} (attempt {attempt})",
+            tags={
+                "mlflow.parentRunId": parent,
+                "ecsweep.role": "attempt",
+                "ecsweep.cell": str(cell.id),
+                "ecsweep.study": self._name,
+                "ecsweep.scale": self._scale,
+                "ecsweep.seed": str(cell.seed),
+                "ecsweep.attempt": str(attempt),
+                "ecsweep.dataset": str(cell.fingerprint),
+                "ecsweep.concurrency": str(concurrency),
+                "ecsweep.version": code_version(),
+            },
+        )
+        params = {**cell.params, "seed": cell.seed}
+        self._client.log_batch(
+            run.info.run_id,
+            params=[Param(name, _param(value)) for name, value in params.items()],
+        )
+        return str(run.info.run_id)
+
+    def log(self, run_id: str, events: Sequence[Event]) -> None:
+        """Log events under their own times, so that logging them again changes nothing."""
+        from mlflow.entities import Metric, RunTag
+
+        metrics = [
+            Metric(name, value, event.timestamp, event.epoch)
+            for event in events
+            for name, value in event.metrics.items()
+        ]
+        environment = {key: text for event in events for key, text in event.environment.items()}
+        tags = [RunTag(f"ecsweep.environment.{key}", text) for key, text in environment.items()]
+        for start in range(0, max(len(metrics), 1), _BATCH):
+            self._client.log_batch(run_id, metrics[start : start + _BATCH], tags=tags)
+
+    def finish(self, run_id: str, result: Result, folder: AttemptFolder) -> None:
+        """Log an attempt's result and artifacts and end its run; repeating it changes nothing."""
+        from mlflow.entities import Metric, RunTag
+
+        tags = {"ecsweep.failure": result.failure, "ecsweep.message": result.message[:2000]}
+        self._client.log_batch(
+            run_id,
+            [Metric(name, value, result.timestamp, 0) for name, value in result.metrics.items()],
+            tags=[RunTag(name, text) for name, text in tags.items() if text],
+        )
+        if result.traceback:
+            self._client.log_text(run_id, result.traceback, "traceback.txt")
+        if result.outcome == "complete" and folder.predictions.exists():
+            self._client.log_artifact(run_id, str(folder.predictions))
+        self._client.set_terminated(run_id, _STATUS[result.outcome], end_time=result.timestamp)
+
+    def finished_value(self, run_id: str) -> float | None:
+        """Return the final validation accuracy of a run that is FINISHED, else ``None``."""
+        run = self._client.get_run(run_id)
+        if run.info.status != "FINISHED":
+            return None
+        return run.data.metrics.get("val_accuracy")
+
+    def runs(self) -> list[TrackedRun]:
+        """Return every attempt of the study, oldest first."""
+        found = []
+        for run in self._search("tags.`ecsweep.role` = 'attempt'"):
+            tags = run.data.tags
+            found.append(
+                TrackedRun(
+                    run_id=run.info.run_id,
+                    cell=tags["ecsweep.cell"],
+                    seed=int(tags["ecsweep.seed"]),
+                    status=run.info.status,
+                    metrics=run.data.metrics,
+                    params=run.data.params,
+                    tags=tags,
+                )
+            )
+        return found
+
+    def forget(self, run_ids: Sequence[str]) -> None:
+        """Delete runs, as the MLflow UI does: its bin keeps them."""
+        for run_id in run_ids:
+            self._client.delete_run(run_id)
+
+    @property
+    def _name(self) -> str:
+        return self._study.partition("@")[0]
+
+    @property
+    def _scale(self) -> str:
+        return self._study.partition("@")[2]
+
+    def _parent(self) -> "Run | None":
+        return next(self._search("tags.`ecsweep.role` = 'study'"), None)
+
+    def _search(self, condition: str) -> "Iterator[Run]":
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [self._experiment_id], condition, order_by=["start_time"], page_token=token,
+                max_results=_PAGE,
+            )  # fmt: skip
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+
+@functools.cache
+def code_version() -> str:
+    """Return ecsweep's version and a digest of its sources, which tells edited copies apart."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return f"{ec_sweep.__version__}+{digest.hexdigest()[:12]}"
+
+
+def tracking_uri(home: Home) -> str:
+    """Return where MLflow's data is: ``MLFLOW_TRACKING_URI``, else the home folder's database."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home.mlflow_db}"
+
+
+def open_tracker(home: Home, study: str, *, create: bool) -> Tracker | None:
+    """Open the experiment of a study, ``None`` when there is none and ``create`` is false."""
+    uri = tracking_uri(home)
+    local = uri == f"sqlite:///{home.mlflow_db}"
+    if local:
+        check_sqlite(home.mlflow_db)
+        if not create and not home.mlflow_db.exists():
+            return None
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for noisy in ("alembic", "mlflow"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    if local:
+        # MLflow leaves SQLite's slow default on; the mode is kept in the file.
+        with contextlib.closing(sqlite3.connect(home.mlflow_db)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+    try:
+        client = MlflowClient(uri)
+        experiment = client.get_experiment_by_name(study)
+        if experiment is None and not create:
+            return None
+        if experiment is None:
+            location = home.artifacts.resolve().as_uri() if local else None
+            return Tracker(client, client.create_experiment(study, location), study)
+    except MlflowException as error:
+        reason = str(error).splitlines()[0]
+        raise EcsweepError(f"MLflow's data cannot be opened ({reason}).") from error
+    if experiment.lifecycle_stage == "deleted":
+        raise EcsweepError(
+            f"the MLflow experiment {study} was deleted. Bring it back with "
+            f"'mlflow experiments restore --experiment-id {experiment.experiment_id}'."
+        )
+    return Tracker(client, experiment.experiment_id, study)
+
+
+def _param(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,343 @@
+"""Train and test one cell inside a worker.
+
+Knows nothing of Optuna, MLflow or other cells. Importing this module imports
+Keras and its backend: only workers do.
+"""
+
+import contextlib
+import gc
+import os
+import platform
+import resource
+import statistics
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+
+from ec_sweep import metrics, stopping
+from ec_sweep.attempts import AttemptFolder, Event, Result, Task, now
+from ec_sweep.hyperparameters import Hyperparameters
+from ec_sweep.models import MODELS
+from ec_sweep.paths import DISK_FULL
+
+_LATENCY_CALLS = 30
+"""Predictions of one sequence whose median is ``latency_ms_batch1``."""
+
+
+class Stopped(Exception):  # noqa: N818 - an order that was followed, not an error
+    """The driver asked for the trial to stop."""
+
+
+class Diverged(Exception):  # noqa: N818 - a verdict on the cell
+    """The loss is no longer a finite number."""
+
+
+def configure(threads: int, deterministic: bool) -> None:
+    """Set up the backend, once per process and before anything is computed."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+        for gpu in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)
+        if deterministic:
+            tf.config.experimental.enable_op_determinism()
+
+
+def run(task: Task, emit: Callable[[Event], None], stopped: Callable[[], bool]) -> Result:
+    """Train and test a cell; whatever goes wrong becomes a classified result.
+
+    Events are kept in the task's folder before they are emitted; the result is
+    kept there too, unless the trial was stopped and is to go on another time.
+    """
+    folder = AttemptFolder(task.folder)
+    try:
+        result = _train_and_test(task, emit, stopped)
+    except Stopped:
+        result = Result("interrupted", now())
+    except Exception as error:  # the one seam where any failure of a trial becomes data
+        result = _classify(error)
+    finally:
+        keras.backend.clear_session()
+        gc.collect()
+    if result.outcome != "interrupted":
+        try:
+            folder.write_result(result)
+        except OSError as error:
+            result = _cannot_write(error)
+    return result
+
+
+def _train_and_test(
+    task: Task, emit: Callable[[Event], None], stopped: Callable[[], bool]
+) -> Result:
+    hp, folder = task.hyperparameters, AttemptFolder(task.folder)
+    _reset_peak_memory()
+
+    def report(event: Event) -> None:
+        folder.append(event)
+        emit(event)
+
+    report(Event(now(), environment=_environment()))
+    keras.utils.set_random_seed(task.seed)
+    model = MODELS[task.model].build(hp, task.classes)
+    model.compile(
+        optimizer=_optimizer(hp),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    parts = {part: _Part(task, part) for part in task.sizes}
+    watcher = _Watcher(hp, report, stopped)
+    start = time.perf_counter()
+    model.fit(
+        _Batches(parts["train"], hp.batch_size, task.seed),
+        validation_data=(parts["valid"].tokens, parts["valid"].labels),
+        validation_batch_size=hp.batch_size,
+        epochs=hp.epochs,
+        callbacks=[watcher],
+        verbose=0,
+    )
+    final = {"fit_seconds": time.perf_counter() - start, **watcher.summary()}
+    final |= _test(model, parts["test"], hp, folder, stopped)
+    final |= _test_best(model, parts["test"], hp, watcher, final)
+    final["parameters"] = model.count_params()
+    final["peak_memory_mb"] = _peak_memory_mb()
+    return Result("complete", now(), final, value=watcher.last["val_accuracy"])
+
+
+class _Part:
+    """The sequences of one part that a task uses."""
+
+    def __init__(self, task: Task, part: str) -> None:
+        def array(kind: str) -> Any:
+            return np.load(task.dataset / f"{part}_{kind}.npy", mmap_mode="r")[: task.sizes[part]]
+
+        self.tokens = array("tokens")[:, : task.hyperparameters.length]
+        self.labels = np.asarray(array("labels"))
+        self.ids = array("ids")
+
+
+class _Batches(keras.utils.PyDataset):  # type: ignore[misc]
+    """Training batches, in an order that seed and epoch alone decide."""
+
+    def __init__(self, part: _Part, batch_size: int, seed: int) -> None:
+        super().__init__()
+        self._part, self._batch_size, self._seed = part, batch_size, seed
+        self._epoch = 0
+        self._shuffle()
+
+    def __len__(self) -> int:
+        return -(-len(self._order) // self._batch_size)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        rows = self._order[index * self._batch_size : (index + 1) * self._batch_size]
+        return self._part.tokens[rows], self._part.labels[rows]
+
+    def on_epoch_end(self) -> None:
+        self._epoch += 1
+        self._shuffle()
+
+    def _shuffle(self) -> None:
+        generator = np.random.default_rng([self._seed, self._epoch])
+        self._order = generator.permutation(len(self._part.labels))
+
+
+class _Watcher(keras.callbacks.Callback):  # type: ignore[misc]
+    """Reports epochs, keeps the best weights, and ends training when it is time."""
+
+    def __init__(
+        self, hp: Hyperparameters, report: Callable[[Event], None], stopped: Callable[[], bool]
+    ) -> None:
+        super().__init__()
+        self._report, self._stopped = report, stopped
+        self._rule = stopping.rule(hp.early_stopping, hp.patience)
+        self._seconds: list[float] = []
+        self._best_loss = float("inf")
+        self._start = self._train_end = 0.0
+        self.best_epoch = 0
+        self.best_weights: list[Any] = []
+        self.last: dict[str, float] = {}
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+        self._start = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+        self._check_stopped()
+
+    def on_test_begin(self, logs: Any = None) -> None:  # noqa: ARG002
+        self._train_end = time.perf_counter()  # validation starts: not part of the epoch's time
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+        self._check_stopped()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._seconds.append(self._train_end - self._start)
+        found = {name: float(logs[key]) for name, key in _EPOCH_METRICS.items()}
+        if not all(np.isfinite(list(found.values()))):
+            raise Diverged(f"loss {found['train_loss']} in epoch {epoch + 1}")
+        self.last = found | {"epoch_seconds": self._seconds[-1]}
+        self._report(Event(now(), epoch + 1, self.last))
+        if found["val_loss"] < self._best_loss:
+            self._best_loss, self.best_epoch = found["val_loss"], epoch + 1
+            self.best_weights = self.model.get_weights()
+        if self._rule.stop(found["val_loss"]):
+            self.model.stop_training = True
+
+    def summary(self) -> dict[str, float]:
+        """Return the final metrics that come from the epochs."""
+        return {
+            # The first epoch traces and compiles: it counts only when it is all there is.
+            "epoch_seconds_median": statistics.median(self._seconds[1:] or self._seconds),
+            "epochs_run": len(self._seconds),
+            "best_epoch": self.best_epoch,
+        }
+
+    def _check_stopped(self) -> None:
+        if self._stopped():
+            raise Stopped
+
+
+_EPOCH_METRICS = {
+    "train_loss": "loss",
+    "train_accuracy": "accuracy",
+    "val_loss": "val_loss",
+    "val_accuracy": "val_accuracy",
+}
+
+
+def _optimizer(hp: Hyperparameters) -> keras.Optimizer:
+    classes = {
+        "adam": keras.optimizers.Adam,
+        "rmsprop": keras.optimizers.RMSprop,
+        "sgd": keras.optimizers.SGD,
+    }
+    return classes[hp.optimizer](hp.learning_rate)
+
+
+def _test(
+    model: keras.Model,
+    test: _Part,
+    hp: Hyperparameters,
+    folder: AttemptFolder,
+    stopped: Callable[[], bool],
+) -> dict[str, float]:
+    """Score and time the model on the test set and keep its probabilities."""
+    if stopped():
+        raise Stopped
+    tokens = np.ascontiguousarray(test.tokens)
+    model.predict(tokens[: hp.batch_size], batch_size=hp.batch_size, verbose=0)  # traces
+    start = time.perf_counter()
+    probabilities = model.predict(tokens, batch_size=hp.batch_size, verbose=0)
+    seconds = time.perf_counter() - start
+    np.savez_compressed(
+        folder.predictions, ids=test.ids, labels=test.labels, probabilities=probabilities
+    )
+    return {
+        **metrics.scores(test.labels, probabilities),
+        "test_seconds": seconds,
+        "latency_ms_batch1": _latency_ms(model, tokens),
+    }
+
+
+def _test_best(
+    model: keras.Model,
+    test: _Part,
+    hp: Hyperparameters,
+    watcher: _Watcher,
+    final: dict[str, float],
+) -> dict[str, float]:
+    """Score the weights of the best epoch, which are the last ones as a rule."""
+    loss, accuracy = final["test_loss"], final["test_accuracy"]
+    if watcher.best_epoch != final["epochs_run"]:
+        model.set_weights(watcher.best_weights)
+        tokens = np.ascontiguousarray(test.tokens)
+        probabilities = model.predict(tokens, batch_size=hp.batch_size, verbose=0)
+        loss, accuracy = metrics.loss_and_accuracy(test.labels, probabilities)
+    return {"test_loss_best": loss, "test_accuracy_best": accuracy}
+
+
+def _latency_ms(model: keras.Model, tokens: Any) -> float:
+    """Return the median milliseconds to predict one sequence alone."""
+    model.predict_on_batch(tokens[:1])  # traces
+    times = []
+    for call in range(_LATENCY_CALLS):
+        one = tokens[call % len(tokens)][None]
+        start = time.perf_counter()
+        model.predict_on_batch(one)
+        times.append(time.perf_counter() - start)
+    return 1000 * statistics.median(times)
+
+
+def _cannot_write(error: OSError) -> Result:
+    return Result("interrupted", now(), message=f"cannot write results: {error.strerror or error}")
+
+
+def _classify(error: Exception) -> Result:
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return _cannot_write(error)  # the machine's trouble, not the cell's
+    text = f"{type(error).__name__}: {error}".splitlines()[0][:500]
+    out_of_memory = isinstance(error, MemoryError) or any(
+        mark in f"{type(error).__name__} {error}"
+        for mark in ("ResourceExhausted", "RESOURCE_EXHAUSTED")
+    )
+    if isinstance(error, Diverged):
+        return Result("not_available", now(), failure="diverged", message=str(error))
+    trace = "".join(traceback.format_exception(error))
+    if out_of_memory:
+        return Result("not_available", now(), failure="oom", message=text, traceback=trace)
+    return Result("failed", now(), failure="error", message=text, traceback=trace)
+
+
+def _environment() -> dict[str, str]:
+    """Say what a trial runs on: provenance, not identity."""
+    backend = keras.backend.backend()
+    found = {
+        "python": platform.python_version(),
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "backend": backend,
+        "machine": f"{_cpu()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}",
+    }
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+        found["tensorflow"] = tf.__version__
+        found["threads"] = str(tf.config.threading.get_intra_op_parallelism_threads())
+        found["device"] = (
+            tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
+            if gpus
+            else "CPU"
+        )
+    return found
+
+
+def _cpu() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown CPU"
+
+
+def _reset_peak_memory() -> None:
+    """Make the kernel forget the peak of earlier trials; elsewhere it stays the process' own."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_memory_mb() -> float:
+    """Return the most memory this process held since the trial began, in MiB."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
