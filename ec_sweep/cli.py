@@ -52,7 +52,8 @@ Scale = Annotated[
     typer.Option(help="demo: embedded sample, minutes. paper: a dataset you built, full size."),
 ]
 Seeds = Annotated[
-    int | None, typer.Option(min=1, max=10_000, help="Train each cell with seeds 0 to N-1.")
+    int | None,
+    typer.Option(metavar="N", help="Train each cell with seeds 0 to N-1, N from 1 to 10000."),
 ]
 Set = Annotated[
     list[str] | None,
@@ -122,7 +123,7 @@ def show_plan(
     home: Home = HERE,
     storage: Storage = None,
 ) -> None:
-    """Show the cells that `study` would run with these options; nothing is run or written."""
+    """Show the cells that a study would run; nothing is written."""
     from ec_sweep import app
     from ec_sweep.executors import default_workers
     from ec_sweep.progress import duration
@@ -145,7 +146,7 @@ def show_plan(
 @cli.command("study")
 def run_studies(
     studies: Annotated[
-        list[str] | None, typer.Argument(metavar="STUDY...", help="Names, or paths to YAML files.")
+        list[str] | None, typer.Argument(metavar="STUDY", help="Names, or paths to YAML files.")
     ] = None,
     run_all: Annotated[bool, typer.Option("--all", help="Run every study known.")] = False,
     scale: Scale = "demo",
@@ -154,7 +155,9 @@ def run_studies(
     defaults: Defaults = False,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, max=1024, help="Trials side by side; default: what fits the machine."),
+        typer.Option(
+            metavar="N", help="Trials side by side, 1 to 1024. [default: what fits the machine]"
+        ),
     ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Run failed and not available cells again.")
@@ -166,11 +169,11 @@ def run_studies(
     home: Home = HERE,
     storage: Storage = None,
 ) -> None:
-    """Run what is not done of a study and write its table; safe to repeat, interrupt and kill.
+    """Run what is not done of a study and write its table.
 
     The demo scale trains on the sample that comes with ecsweep. For the paper's
     scale, build the dataset from your proteins first (ecsweep data build).
-    Ctrl-C stops cleanly; the same command goes on.
+    Safe to repeat, interrupt and kill: the same command goes on.
     """
     from ec_sweep import app
     from ec_sweep.progress import progress
@@ -178,9 +181,10 @@ def run_studies(
     names = list(app.sweep_files()) if run_all else list(studies or [])
     if not names or (run_all and studies):
         raise EcsweepError("name at least one study, or --all, not both. See: ecsweep studies")
+    _check_range("--workers", workers, 1024)
+    request = _request(scale, seeds, overrides)
     place = _place(home, storage)
     place.home.prepare()
-    request = _request(scale, seeds, overrides)
     options = app.Options(workers, executor, retry_failed)
     code = ExitCode.OK
     for name in names:
@@ -211,7 +215,7 @@ def show_status(
     home: Home = HERE,
     storage: Storage = None,
 ) -> None:
-    """Show the cells of a study, as it was last asked for, with their state."""
+    """Show the cells of a study with their state."""
     from ec_sweep import app
 
     place = _place(home, storage)
@@ -233,7 +237,7 @@ def forget_cells(
     home: Home = HERE,
     storage: Storage = None,
 ) -> None:
-    """Forget the results of a study or of one cell, so that they are trained anew.
+    """Forget results, so that their cells are trained anew.
 
     The runs go to MLflow's bin, from where `mlflow runs restore` brings them back to view.
     """
@@ -250,7 +254,7 @@ def forget_cells(
 @cli.command("report")
 def write_reports(
     studies: Annotated[
-        list[str] | None, typer.Argument(metavar="STUDY...", help="Names, or paths to YAML files.")
+        list[str] | None, typer.Argument(metavar="STUDY", help="Names, or paths to YAML files.")
     ] = None,
     report_all: Annotated[bool, typer.Option("--all", help="Every study that has run.")] = False,
     scale: Scale = "demo",
@@ -262,7 +266,10 @@ def write_reports(
     ] = None,
     home: Home = HERE,
 ) -> None:
-    """Write the tables of studies, from what MLflow holds, with the origin of each number."""
+    """Write the tables of studies that have run.
+
+    Numbers come from MLflow; NAME.provenance.json says from which runs.
+    """
     from ec_sweep import app, spec, tables
 
     wanted = [name.strip() for name in formats.split(",")]
@@ -286,11 +293,13 @@ def write_reports(
 
 @cli.command("ui")
 def open_ui(
-    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port on 127.0.0.1.")] = 5000,
+    port: Annotated[int, typer.Option(metavar="N", help="Port on 127.0.0.1.")] = 5000,
     home: Home = HERE,
 ) -> None:
-    """Open the MLflow UI on this home's runs, for this machine alone."""
+    """Open the MLflow UI on 127.0.0.1."""
     from ec_sweep import app
+
+    _check_range("--port", port, 65_535)
 
     def announce(address: str) -> None:
         typer.echo(f"MLflow UI on {address} (Ctrl-C ends it)")
@@ -308,7 +317,11 @@ def build_dataset(
     ],
     home: Home = HERE,
 ) -> None:
-    """Build a dataset for the paper scale from a TSV with Entry, EC number and Sequence."""
+    """Build a dataset from a UniProt-style TSV.
+
+    The file needs the columns Entry, EC number and Sequence; other columns may stand beside
+    them. Rows that cannot be used are counted by reason on the dataset's card.
+    """
     from ec_sweep import datasets
 
     place = _place(home, None)
@@ -347,7 +360,7 @@ def show_dataset(
     as_json: Json = False,
     home: Home = HERE,
 ) -> None:
-    """Show a dataset's card: sources, sizes, classes, what was left out and why."""
+    """Show the card of a dataset: sizes, classes, what was dropped."""
     from ec_sweep import app
 
     card = app.find_dataset(_place(home, None).home, name).card
@@ -365,7 +378,7 @@ def verify_datasets(
     as_json: Json = False,
     home: Home = HERE,
 ) -> None:
-    """Check that the content of built datasets still has their fingerprint."""
+    """Check built datasets against their fingerprints."""
     from ec_sweep import app, datasets
 
     place = _place(home, None).home
@@ -422,7 +435,13 @@ def _place(home: Path, storage: str | None) -> "Place":
 def _request(scale: str, seeds: int | None, overrides: list[str] | None) -> "Request":
     from ec_sweep import spec
 
+    _check_range("--seeds", seeds, 10_000)
     return spec.Request(scale, seeds, tuple(spec.parse_override(text) for text in overrides or []))
+
+
+def _check_range(option: str, value: int | None, highest: int) -> None:
+    if value is not None and not 1 <= value <= highest:
+        raise EcsweepError(f"{option} must be from 1 to {highest}. Received: {value}.")
 
 
 def _say_request(resolved: Any) -> None:

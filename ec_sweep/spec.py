@@ -50,6 +50,11 @@ class Sweep(BaseModel):
     scales: dict[Literal["demo", "paper"], dict[str, Any]] = {}
 
     @property
+    def axes(self) -> list[str]:
+        """The names that the grids vary, in the order of the file."""
+        return list(dict.fromkeys(name for grid in self.grids for name in grid))
+
+    @property
     def grids(self) -> list[dict[str, Any]]:
         """The grids whose union is swept."""
         return [self.grid] if isinstance(self.grid, dict) else self.grid
@@ -176,13 +181,6 @@ def cells(sweep: Sweep, request: Request, where: str | None = None) -> list[Cell
             found[_cell({**fixed, **settings}, seed, where)] = None
     _reject_unused(found, {*fixed, *(name for grid in grids for name in grid)}, where)
     return list(found)
-
-
-def axes(sweep: Sweep, request: Request) -> list[str]:
-    """Return the names that vary over the grid, in the order of the file."""
-    overridden = dict(request.overrides)
-    names = dict.fromkeys(name for grid in sweep.grids for name in grid)
-    return [name for name in names if name not in overridden or isinstance(overridden[name], list)]
 
 
 def parse_override(text: str) -> tuple[str, Any]:

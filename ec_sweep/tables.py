@@ -96,11 +96,11 @@ def tidy_csv(report: Report) -> str:
 
 
 def layout(report: Report) -> Table:
-    """Lay a report out as the paper does."""
-    *row_axes, group_axis = report.axes
-    groups = list(dict.fromkeys(shown(row.params.get(group_axis)) for row in report.rows))
+    """Lay a report out as the paper does; a single axis goes down the rows."""
+    *row_axes, group_axis = report.axes if len(report.axes) > 1 else (*report.axes, "")
+    groups = list(dict.fromkeys(shown(row.params.get(group_axis, "")) for row in report.rows))
     by_place = {
-        (_values(row, row_axes), shown(row.params.get(group_axis))): row for row in report.rows
+        (_values(row, row_axes), shown(row.params.get(group_axis, ""))): row for row in report.rows
     }
     places = list(dict.fromkeys(place for place, _ in by_place))
     compared = any(row.published for row in report.rows)
@@ -131,42 +131,54 @@ def layout(report: Report) -> Table:
 
 
 def latex(table: Table) -> str:
-    """Return a LaTeX table for the booktabs and multirow packages, every text escaped."""
-    import pandas as pd
-
-    index: pd.Index = pd.MultiIndex.from_tuples(table.rows, names=table.row_names)
-    if len(table.row_names) == 1:
-        index = index.get_level_values(0)
-    columns = pd.MultiIndex.from_product(
-        [table.groups, table.metrics], names=[table.group_name, ""]
-    )
-    style = pd.DataFrame(table.cells, index=index, columns=columns).style
-    style.format(escape="latex")
-    for axis in (0, 1):
-        style.format_index(escape="latex", axis=axis)
-        style.format_index_names(escape="latex", axis=axis)
-    text = style.to_latex(
-        caption=_escape(table.caption),
-        label=table.label,
-        position="htbp",
-        position_float="centering",
-        hrules=True,
-        multicol_align="c",
-        column_format="l" * len(table.row_names) + "r" * len(columns),
-        clines="skip-last;data" if len(table.row_names) > 1 else None,
-    )
-    notes = "".join(f"\\par\\smallskip\\footnotesize {_escape(note)}\n" for note in table.notes)
-    preamble = "% Needs \\usepackage{booktabs} and \\usepackage{multirow}.\n"
-    return preamble + text.replace("\\end{table}", f"{notes}\\end{{table}}")
+    """Return a LaTeX table for the booktabs package, every text escaped."""
+    left, width = len(table.row_names), len(table.metrics)
+    columns = len(table.groups) * width
+    spans = [(left + 1 + width * n, left + width * (n + 1)) for n in range(len(table.groups))]
+    heads = [f"\\multicolumn{{{width}}}{{c}}{{{_escape(group)}}}" for group in table.groups]
+    names = [*table.row_names, *table.metrics * len(table.groups)]
+    group_heads = [
+        f"{'& ' * left}\\multicolumn{{{columns}}}{{c}}{{{_escape(table.group_name)}}} \\\\",
+        f"\\cmidrule(lr){{{left + 1}-{left + columns}}}",
+        f"{'& ' * left}{' & '.join(heads)} \\\\",
+        "".join(f"\\cmidrule(lr){{{first}-{last}}}" for first, last in spans),
+    ]
+    lines = [
+        "% Needs \\usepackage{booktabs}.",
+        "\\begin{table}[htbp]",
+        "\\centering",
+        f"\\caption{{{_escape(table.caption)}}}",
+        f"\\label{{{table.label}}}",
+        f"\\begin{{tabular}}{{{'l' * left}{'r' * columns}}}",
+        "\\toprule",
+        *(group_heads if table.group_name else []),
+        " & ".join(map(_escape, names)) + " \\\\",
+        "\\midrule",
+    ]
+    before: tuple[str, ...] = ()
+    for row, cells in zip(table.rows, table.cells, strict=True):
+        same = left > 1 and row[:-1] == before
+        if left > 1 and before and not same:
+            lines.append("\\addlinespace")
+        shown_row = (*[""] * (left - 1), row[-1]) if same else row
+        lines.append(" & ".join(map(_escape, (*shown_row, *cells))) + " \\\\")
+        before = row[:-1]
+    lines += ["\\bottomrule", "\\end{tabular}"]
+    lines += [f"\\par\\smallskip\\footnotesize {_escape(note)}" for note in table.notes]
+    return "\n".join([*lines, "\\end{table}", ""])
 
 
 def markdown(table: Table) -> str:
     """Return a Markdown table with caption and notes."""
     from tabulate import tabulate
 
+    group_name = table.group_name.lower()
+    columns = [
+        f"{metric}, {group_name} {group}" if group else metric for group, metric in _columns(table)
+    ]
     body = tabulate(
         [[*row, *cells] for row, cells in zip(table.rows, table.cells, strict=True)],
-        headers=_flat_headings(table),
+        headers=[*table.row_names, *columns],
         tablefmt="github",
         disable_numparse=True,
     )
@@ -181,18 +193,18 @@ def terminal(table: Table) -> "RichTable":
     from rich.text import Text
 
     shown_table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, heading in enumerate(_flat_headings(table)):
-        shown_table.add_column(
-            Text(heading), justify="left" if number < len(table.row_names) else "right"
-        )
+    *names, last = table.row_names
+    for heading in (*names, f"{table.group_name}\n{last}".strip()):
+        shown_table.add_column(Text(heading))
+    for group, metric in _columns(table):
+        shown_table.add_column(Text(f"{group}\n{metric}".strip()), justify="right", no_wrap=True)
     for row, cells in zip(table.rows, table.cells, strict=True):
         shown_table.add_row(*map(Text, (*row, *cells)))
     return shown_table
 
 
-def _flat_headings(table: Table) -> list[str]:
-    groups = [f"{group}\n{metric}" for group in table.groups for metric in table.metrics]
-    return [*table.row_names, *groups]
+def _columns(table: Table) -> list[tuple[str, str]]:
+    return [(group, metric) for group in table.groups for metric in table.metrics]
 
 
 def _values(row: Row, axes: Sequence[str]) -> tuple[str, ...]:
