@@ -22,8 +22,8 @@ def _no_bool(value: object) -> object:
     return value
 
 
-# YAML 1.1 reads 1e-2 as a string: numbers may be spelled any way Python reads them.
-_Number = Annotated[float, BeforeValidator(_no_bool)]
+# Numbers may be strings, as YAML 1.1 reads 1e-2, but not booleans, which are ints in Python.
+_NO_BOOL = BeforeValidator(_no_bool)
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Hyperparameters:
     """Epochs at most."""
     optimizer: Literal["adam", "rmsprop", "sgd"] = "adam"
     """Optimizer, with Keras' defaults beside the learning rate."""
-    learning_rate: Annotated[_Number, Field(gt=0, le=10, allow_inf_nan=False)] = 0.001
+    learning_rate: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False), _NO_BOOL] = 0.001
     """Step size of the optimizer."""
     early_stopping: Literal["paper", "patience", "none"] = "paper"
     """paper: each epoch against the one before, cumulative; patience: against the best."""
@@ -61,7 +61,7 @@ class Hyperparameters:
     """same: as many positions after the convolution as before it."""
     activation: Literal["relu", "elu", "gelu", "tanh"] = "relu"
     """Activation of the convolution and the hidden dense layers."""
-    batch_norm_momentum: Annotated[_Number, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.9
+    batch_norm_momentum: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False), _NO_BOOL] = 0.9
     """Share of the old moving average kept at each step of batch normalisation."""
     pool_size: Annotated[int, _whole(1, 1_000)] = 2
     """Positions that max pooling joins."""
@@ -71,7 +71,7 @@ class Hyperparameters:
         tuple[Annotated[int, _whole(1, 65_536)], ...], Field(min_length=0, max_length=16)
     ] = (512, 512)
     """Units of the dense layers before the output."""
-    dropout: Annotated[_Number, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.0
+    dropout: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False), _NO_BOOL] = 0.0
     """Share of units dropped after each hidden dense layer."""
     initializer: Literal["glorot_uniform", "he_normal", "he_uniform"] = "glorot_uniform"
     """Initial weights of convolution and dense layers."""

@@ -1,0 +1,163 @@
+"""Fixtures: real proteins from the embedded sample, tiny sweeps, and the real command line."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ec_sweep.paths import packed
+
+TINY_SWEEP = """\
+study: tiny
+title: A study small enough for tests
+dataset: enzyme
+fixed: {model: cnn, filters: 4, hidden: [8], batch_size: 16, epochs: 2, early_stopping: paper}
+grid: {filter_size: [2, 3], learning_rate: [0.01, 0.001]}
+scales: {demo: {length: 40, train_size: 64}, paper: {length: 50, train_size: 64}}
+"""
+
+
+@dataclass(frozen=True)
+class Ecsweep:
+    """Runs the installed command line in a home folder of its own."""
+
+    home: Path
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "ec_sweep.cli", *arguments]
+
+    def environment(self, **more: str) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("ECSWEEP", "MLFLOW"))}
+        return {**kept, "ECSWEEP_HOME": str(self.home), **more}
+
+    def run(self, *arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            self.command(*arguments),
+            cwd=self.home,
+            env=self.environment(**more),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    def ok(self, *arguments: str) -> str:
+        """Run a command that must succeed; returns its standard output."""
+        done = self.run(*arguments)
+        assert done.returncode == 0, done.stderr + done.stdout
+        return done.stdout
+
+    def fails(self, *arguments: str, **more: str) -> str:
+        """Run a command on bad input: exit 2, one line on stderr; returns that line."""
+        done = self.run(*arguments, **more)
+        assert done.returncode == 2, done.stderr + done.stdout
+        lines = done.stderr.strip().splitlines()
+        assert len(lines) == 1, done.stderr
+        assert lines[0].startswith("ecsweep: ")
+        return lines[0]
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        """Start a command in a process group of its own."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            cwd=self.home,
+            env=self.environment(PYTHONUNBUFFERED="1"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def cells(self, study: str, scale: str = "demo") -> list[dict[str, Any]]:
+        """Return the cells of ``status --json``."""
+        found: list[dict[str, Any]] = json.loads(
+            self.ok("status", study, "--scale", scale, "--json")
+        )["cells"]
+        return found
+
+    def sql(self, database: str, query: str) -> list[tuple[Any, ...]]:
+        """Ask a database of the home folder directly, without the product's code."""
+        import sqlite3
+
+        with closing(sqlite3.connect(self.home / "mlruns" / database)) as connection:
+            return connection.execute(query).fetchall()
+
+
+@pytest.fixture
+def ecsweep(tmp_path: Path) -> Ecsweep:
+    """An empty home folder with the tiny sweep in its ``sweeps``."""
+    return new_home(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Ecsweep:
+    """A home folder in which the tiny study has run; tests must leave it as it is."""
+    home = new_home(tmp_path_factory.mktemp("finished"))
+    home.ok("study", "tiny", "--workers", "2")
+    return home
+
+
+def new_home(folder: Path) -> Ecsweep:
+    (folder / "sweeps").mkdir()
+    (folder / "sweeps" / "tiny.yaml").write_text(TINY_SWEEP)
+    return Ecsweep(folder)
+
+
+@pytest.fixture(scope="session")
+def proteins() -> list[list[str]]:
+    """The rows of the embedded sample: Entry, Reviewed, EC number, Length, Sequence."""
+    with gzip.open(packed("data") / "swissprot-sample.tsv.gz", "rt") as file:
+        return [line.rstrip("\n").split("\t") for line in file][1:]
+
+
+@pytest.fixture
+def write_tsv(tmp_path: Path) -> Callable[..., Path]:
+    """Write rows under UniProt's header to a TSV file, gzipped if its name says so."""
+
+    def write(rows: list[list[str]], name: str = "proteins.tsv") -> Path:
+        path = tmp_path / name
+        header = ["Entry", "Reviewed", "EC number", "Length", "Sequence"]
+        text = "".join("\t".join(row) + "\n" for row in [header, *rows])
+        data = text.encode()
+        path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+        return path
+
+    return write
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 120) -> Any:
+    """Wait until a condition holds; returns its value."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("waited in vain")
+
+
+def kill(process: "subprocess.Popen[str]", number: int = signal.SIGKILL) -> str:
+    """Send a signal to a process alone (not its group); returns what it printed."""
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=120)
+    return output
+
+
+def alive(pid: int) -> bool:
+    """Whether a process still runs (a zombie does not)."""
+    import psutil
+
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,221 @@
+"""Sweep files: expansion, identity, overrides and the errors of bad ones."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ec_sweep import spec
+from ec_sweep.errors import EcsweepError
+from ec_sweep.paths import packed
+from ec_sweep.spec import Cell, Request, Sweep
+
+BASE = {
+    "study": "s",
+    "dataset": "enzyme",
+    "fixed": {"model": "cnn", "epochs": 3},
+    "grid": {"filter_size": [2, 3], "learning_rate": [0.01, 0.001]},
+}
+
+
+def sweep(**changes: object) -> Sweep:
+    return Sweep.model_validate({**BASE, **changes})
+
+
+def points(cells: list[Cell], *names: str) -> list[tuple[object, ...]]:
+    return [tuple(getattr(cell.hyperparameters, name) for name in names) for cell in cells]
+
+
+def test_cnn_filters_is_table_3() -> None:
+    """The packed sweep has the paper's 24 cells, at the paper's sizes and at demo's."""
+    found = spec.load(packed("sweeps") / "cnn-filters.yaml")
+    paper = spec.cells(found, Request("paper"))
+    expected = [(size, rate) for size in range(2, 10) for rate in (0.01, 0.001, 0.0001)]
+    assert points(paper, "filter_size", "learning_rate") == expected
+    hp = paper[0].hyperparameters
+    assert (hp.length, hp.epochs, hp.batch_size, hp.hidden) == (1000, 30, 32, (512, 512))
+    assert (hp.filters, hp.early_stopping, hp.train_size) == (128, "paper", None)
+    demo = spec.cells(found, Request("demo"))[0].hyperparameters
+    assert (demo.length, demo.epochs, demo.train_size) == (256, 3, 1200)
+
+
+def test_regular_irregular_and_explicit_grids_become_the_same_cells() -> None:
+    """One grid, a union of grids that overlap, and a list of cells are three spellings."""
+    regular = spec.cells(sweep(), Request())
+    union = spec.cells(
+        sweep(
+            grid=[
+                {"filter_size": [2, 3], "learning_rate": [0.01]},
+                {"filter_size": [2, 3], "learning_rate": [0.001, 0.01]},
+            ]
+        ),
+        Request(),
+    )
+    explicit = spec.cells(
+        sweep(grid=[{"filter_size": f, "learning_rate": r} for f in (2, 3) for r in (0.01, 0.001)]),
+        Request(),
+    )
+    assert set(regular) == set(union) == set(explicit)
+    assert len(regular) == len(union) == len(explicit) == 4
+
+
+def test_a_list_valued_axis_lists_lists() -> None:
+    """An axis of a hyperparameter that is itself a list varies whole lists."""
+    cells = spec.cells(sweep(grid={"hidden": [[8], [8, 4]]}), Request())
+    assert points(cells, "hidden") == [((8,),), ((8, 4),)]
+
+
+def test_seeds_replicate_cells() -> None:
+    """--seeds N trains each cell with the seeds 0 to N-1."""
+    cells = spec.cells(sweep(seeds=[7]), Request(seeds=2))
+    assert len(cells) == 8
+    assert [cell.seed for cell in cells[:2]] == [0, 1]
+    assert {cell.seed for cell in spec.cells(sweep(seeds=[7]), Request())} == {7}
+
+
+def test_overrides_beat_scale_beats_fixed() -> None:
+    """--set is strongest, then the scale, then fixed."""
+    found = sweep(scales={"demo": {"epochs": 5, "length": 99}})
+    assert set(points(spec.cells(found, Request()), "epochs", "length")) == {(5, 99)}
+    request = Request(overrides=(("epochs", 7), ("filter_size", 4)))
+    assert set(points(spec.cells(found, request), "epochs", "filter_size")) == {(7, 4)}
+    assert set(points(spec.cells(found, Request("paper")), "epochs", "length")) == {(3, 1000)}
+
+
+def test_a_scale_replaces_an_axis_by_a_list_only() -> None:
+    """A scale's list over a grid axis replaces it; a single value is refused."""
+    cells = spec.cells(sweep(scales={"demo": {"filter_size": [5]}}), Request())
+    assert set(points(cells, "filter_size")) == {(5,)}
+    with pytest.raises(EcsweepError, match=r"scales\.demo\.filter_size replaces a grid axis"):
+        spec.cells(sweep(scales={"demo": {"filter_size": 5}}), Request())
+
+
+def test_cell_ids_never_change() -> None:
+    """Golden ids: a change here would orphan every cell trained so far."""
+    first, second, *_ = (cell.on({"enzyme": "f" * 64}) for cell in spec.cells(sweep(), Request()))
+    assert (first.id, second.id) == ("88bb01abd829", "3b27847568cd")
+
+
+def test_values_equal_to_the_default_are_not_part_of_the_id() -> None:
+    """Writing a default out, or leaving it out, names the same cell."""
+    plain = spec.cells(sweep(), Request())[0].on({"enzyme": "f"})
+    spelled = sweep(fixed={**BASE["fixed"], "filters": 128, "hidden": [512, 512]})  # type: ignore[dict-item]
+    assert spec.cells(spelled, Request())[0].on({"enzyme": "f"}).id == plain.id
+
+
+def test_the_id_depends_on_hyperparameters_seed_and_dataset() -> None:
+    """Whatever changes what is computed changes the id."""
+    cell = spec.cells(sweep(), Request())[0]
+    ids = {
+        cell.on({"enzyme": "a"}).id,
+        cell.on({"enzyme": "b"}).id,
+        spec.cells(sweep(seeds=[1]), Request())[0].on({"enzyme": "a"}).id,
+        spec.cells(sweep(), Request(overrides=(("epochs", 4),)))[0].on({"enzyme": "a"}).id,
+    }
+    assert len(ids) == 4
+    assert cell.id is None  # the dataset is not built
+
+
+@given(st.permutations(sorted(BASE["grid"])), st.sampled_from([0.01, "1e-2", "0.010", "1.0e-2"]))  # type: ignore[call-overload]
+def test_order_of_keys_and_spelling_of_numbers_do_not_matter(
+    order: list[str], rate: object
+) -> None:
+    """The same grid written another way names the same cells."""
+    values = {"filter_size": [2, 3], "learning_rate": [rate, "1e-3"]}
+    written = sweep(grid={name: values[name] for name in order})
+    ids = {cell.on({"enzyme": "a"}).id for cell in spec.cells(written, Request())}
+    assert ids == {cell.on({"enzyme": "a"}).id for cell in spec.cells(sweep(), Request())}
+
+
+BAD_FILES = [
+    ("study: [", "not valid YAML"),
+    ("- a", "must be a mapping with the key 'study'"),
+    ("{}", "the key 'study' is missing"),
+    ("study: Bad Name", "study: "),
+    ("study: s\nstudy: t", "the key 'study' is given twice"),
+    ("study: s\nfixd: {}", "unknown key 'fixd'. Did you mean 'fixed'?"),
+    ("study: s\ngrid: {filter_sizes: [2]}", "unknown key 'grid.filter_sizes'. Did you mean"),
+    ("study: s\ntable: 9", "table: "),
+    ("study: s\nseeds: [-1]", "seeds.0: "),
+    ("study: s\nscales: {huge: {}}", "scales"),
+    ("study: s\nfixed: &a {model: cnn}\ngrid: *a", "aliases"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_FILES)
+def test_bad_files_are_named_with_their_fault(tmp_path: Path, text: str, message: str) -> None:
+    """A file that cannot be used gives its path and what is wrong, in one line."""
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(EcsweepError) as caught:
+        spec.load(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+BAD_VALUES = [
+    ({"grid": {"filter_size": "nine"}}, "grid.filter_size must be a whole number from 1 to 1000"),
+    ({"grid": {"filter_size": ["nine"]}}, "Received: 'nine'"),
+    ({"grid": {"filter_size": []}}, "grid.filter_size must list at least one value"),
+    ({"grid": {}}, "grid must name at least one axis"),
+    ({"grid": []}, "grid must name at least one axis"),
+    ({"fixed": {"model": "cnn", "filter_size": "x"}, "grid": {"epochs": [1]}}, "fixed.filter_size"),
+    ({"fixed": {}}, "model must be given"),
+    ({"fixed": {"model": "cnm"}}, "Did you mean 'cnn'?"),
+    ({"dataset": None}, "dataset must be given"),
+    ({"dataset": "../x"}, "dataset must be a name of lower-case letters"),
+    (
+        {"grid": {"filter_size": [9]}, "scales": {"demo": {"length": 8}}},
+        "filter_size 9 is larger than length 8",
+    ),
+    (
+        {"grid": {"pool_size": [9]}, "fixed": {"model": "cnn", "length": 8, "filter_size": 2}},
+        "pool",
+    ),
+    ({"grid": {"filter_size": list(range(1, 900)), "epochs": list(range(1, 900))}}, "more than"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD_VALUES)
+def test_bad_values_are_named(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    """A value that cannot be used is named with its key and what is allowed."""
+    path = tmp_path / "bad.yaml"
+    path.write_text(yaml.safe_dump({**BASE, **changes}))
+    with pytest.raises(EcsweepError) as caught:
+        spec.load(path)
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from([*Sweep.model_fields, "other"]), JSON)
+def test_any_document_is_a_sweep_or_a_clear_error(
+    tmp_path_factory: pytest.TempPathFactory, key: str, value: object
+) -> None:
+    """Whatever stands under a key: never a traceback."""
+    path = tmp_path_factory.mktemp("fuzz") / "fuzz.yaml"
+    path.write_text(json.dumps({**BASE, key: value}))
+    try:
+        spec.load(path)
+    except EcsweepError as error:
+        assert "\n" not in str(error)
+
+
+def test_overrides_are_checked() -> None:
+    """--set takes KEY=VALUE with a known key and a YAML value."""
+    assert spec.parse_override("hidden=[8, 4]") == ("hidden", [8, 4])
+    for text in ("epochs", "epoch=3", "epochs=[1"):
+        with pytest.raises(EcsweepError, match="--set"):
+            spec.parse_override(text)
