@@ -1,0 +1,230 @@
+"""From files of real proteins to datasets: every row kept or counted, nothing half-built."""
+
+import gzip
+import random
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ec_sweep import datasets, encoding, records
+from ec_sweep.datasets import Dataset
+from ec_sweep.errors import EcsweepError
+from ec_sweep.paths import Home
+from ec_sweep.splits import PARTS
+
+Write = Callable[..., Path]
+Rows = list[list[str]]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    found = Home(tmp_path / "home")
+    found.prepare()
+    return found
+
+
+def test_the_embedded_dataset_follows_the_paper(home: Home, proteins: Rows) -> None:
+    """Dataset 1: 50-1,000 residues, 6:2:2 in each group, then enzymes drawn down to balance."""
+    built = datasets.build_embedded(home, "enzyme")
+    card = built.card
+    usable = [row for row in proteins if 50 <= len(row[4]) <= 1000]
+    others = sum(not row[2] for row in usable)
+    train, valid = round(0.6 * others), round(0.2 * others)
+    sizes = {"train": train, "valid": valid, "test": others - train - valid}
+    assert card["class_counts"] == {
+        part: {"non-enzyme": size, "enzyme": size} for part, size in sizes.items()
+    }
+    assert card["dropped"]["too_short"] == sum(len(row[4]) < 50 for row in proteins)
+    assert card["dropped"]["too_long"] == sum(len(row[4]) > 1000 for row in proteins)
+    assert card["records_in"] == len(proteins)
+    assert card["records_in"] == card["records_kept"] + sum(card["dropped"].values())
+    assert datasets.verify(built) is None
+    assert built.folder == home.data / "enzyme" / built.fingerprint
+    assert len(built.fingerprint) == 64
+
+
+def test_arrays_hold_the_proteins_of_the_file(home: Home, proteins: Rows) -> None:
+    """Tokens, labels and ids are those of the source; no protein stands in two parts."""
+    built = datasets.build_embedded(home, "enzyme")
+    by_accession = {row[0]: row for row in proteins}
+    seen: set[str] = set()
+    for part in PARTS:
+        tokens, labels, ids = (built.array(part, kind) for kind in ("tokens", "labels", "ids"))
+        assert (tokens.dtype, labels.dtype, tokens.shape[1]) == (np.uint8, np.int32, 1000)
+        assert len(tokens) == len(labels) == len(ids) == built.card["sizes"][part]
+        for row in range(0, len(ids), 97):
+            source = by_accession[ids[row]]
+            expected = np.empty((1, 1000), np.uint8)
+            encoding.encode([source[4]], expected)
+            assert (tokens[row] == expected[0]).all()
+            assert labels[row] == bool(source[2])
+        assert not seen & set(ids)
+        seen |= set(ids)
+
+
+def test_leaks_are_counted_by_brute_force(home: Home) -> None:
+    """The card says how many test sequences also stand in train."""
+    built = datasets.build_embedded(home, "enzyme")
+    train = {row.tobytes() for row in built.array("train", "tokens")}
+    leaked = sum(row.tobytes() in train for row in built.array("test", "tokens"))
+    assert built.card["test_sequences_also_in_train"] == leaked > 0
+
+
+def test_the_order_of_rows_does_not_matter(home: Home, proteins: Rows, write_tsv: Write) -> None:
+    """Shuffled rows, gzipped or not, give the same fingerprint; another row gives another."""
+    rows = proteins[:400]
+    first = datasets.build(home, "enzyme", write_tsv(rows))
+    mixed = random.Random(0).sample(rows, len(rows))
+    again = datasets.build(home, "enzyme", write_tsv(mixed, "mixed.tsv.gz"))
+    assert again.fingerprint == first.fingerprint
+    other = datasets.build(home, "enzyme", write_tsv(proteins[:401]))
+    assert other.fingerprint != first.fingerprint
+
+
+def test_train_size_takes_the_first_and_shrinks_the_rest(home: Home) -> None:
+    """Validation and test shrink in proportion to train."""
+    built = datasets.build_embedded(home, "enzyme")
+    assert built.sizes(None) == built.card["sizes"]
+    assert built.sizes(1200) == {"train": 1200, "valid": 400, "test": 400}
+    labels = built.array("train", "labels")[:1200]
+    assert 0.45 < labels.mean() < 0.55  # the stored order is shuffled
+    assert built.check(1000, None) is None
+    assert "length 1001" in str(built.check(1001, None))
+    assert "train_size" in str(built.check(10, 10**6))
+
+
+GOOD = ["P1", "reviewed", "1.1.1.1", "60", "MKV" * 20]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (["P2", "reviewed", "1.1.1.1", "60"], "wrong_number_of_columns"),
+        (["", *GOOD[1:]], "no_accession"),
+        (["P2", "reviewed", "", "0", ""], "no_sequence"),
+        (["P2", "reviewed", "", "5", "MK V1"], "invalid_sequence"),
+        (["P2", "reviewed", "", "60", "M\0V" * 20], "invalid_sequence"),
+        (["P2", "reviewed", "", "61", "MKV" * 20], "length_mismatch"),
+        (["P2", "reviewed", "1.1", "60", "MKV" * 20], "invalid_ec_number"),
+        (["P2", "reviewed", "kinase", "60", "MKV" * 20], "invalid_ec_number"),
+        (GOOD, "repeated_accession"),
+    ],
+)
+def test_malformed_rows_are_counted_by_reason(
+    write_tsv: Write, row: list[str], reason: str
+) -> None:
+    """A row that cannot be used is dropped, counted and named; the others stay."""
+    found, rows, dropped = records.read(write_tsv([GOOD, row]))
+    assert [record.accession for record in found] == ["P1"]
+    assert rows == 2
+    assert dropped == Counter({reason: 1})
+
+
+def test_repeated_accessions_are_merged_or_left_out(write_tsv: Write) -> None:
+    """Same sequence: EC numbers united. Two sequences: all its rows left out, in any order."""
+    rows = [
+        GOOD,
+        ["P1", "reviewed", "3.1.-.-; 2.7.1.n3", "60", "MKV" * 20],
+        ["P2", "reviewed", "", "60", "MKV" * 20],
+        ["P2", "reviewed", "", "60", "MKL" * 20],
+        ["P2", "reviewed", "", "60", "MKV" * 20],
+    ]
+    for order in (rows, rows[::-1]):
+        found, _, dropped = records.read(write_tsv(order))
+        assert found == [("P1", ("1.1.1.1", "2.7.1.n3", "3.1.-.-"), "MKV" * 20)]
+        assert dropped == {"repeated_accession": 1, "conflicting_sequences": 3}
+
+
+def test_columns_are_found_by_name(tmp_path: Path) -> None:
+    """Any order, any case, more columns; lower-case sequences and blank lines are fine."""
+    path = tmp_path / "other.tsv"
+    path.write_text("sequence\tOrganism\tEC NUMBER\tentry\nmkv\tE. coli\t\tP1\n\n")
+    assert records.read(path)[0] == [("P1", (), "MKV")]
+
+
+HEADER = "Entry\tEC number\tSequence\n"
+BAD_FILES = [
+    ("x.tsv", b"", "the file is empty"),
+    ("x.tsv", HEADER.encode(), "no records"),
+    ("x.tsv", b"P1\t1.1.1.1\tMKV\n", "line 1 must be a header"),
+    ("x.tsv", b"<!DOCTYPE html><html>", "HTML page"),
+    ("x.tsv.gz", b"<html><body>429", "not a gzip file. It is an HTML page"),
+    ("x.tsv.gz", HEADER.encode(), "not a gzip file"),
+    ("x.tsv.gz", gzip.compress(b""), "empty"),
+    ("x.tsv.gz", gzip.compress(b"<html>"), "HTML page"),
+    ("x.tsv.gz", gzip.compress(HEADER.encode() * 9999)[:-20], "cut off or damaged"),
+    ("x.tsv", (HEADER + "P1\t\tMKV\nP2\t").encode(), "line 3: the file ends in the middle"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), BAD_FILES)
+def test_unusable_files_are_refused_and_leave_nothing(
+    home: Home, tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    """Empty, truncated, non-gzip, header-less and HTML files: one clear line, no remains."""
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(EcsweepError) as caught:
+        datasets.build(home, "enzyme", path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert message in str(caught.value)
+    assert datasets.find(home, "enzyme") == []
+    assert not list(home.data.rglob("*.npy"))
+
+
+def test_a_group_too_small_is_refused(home: Home, write_tsv: Write, proteins: Rows) -> None:
+    """A dataset with an empty class would make a study worthless."""
+    enzymes = [row for row in proteins if row[2]][:50]
+    with pytest.raises(EcsweepError, match="leaves no non-enzyme"):
+        datasets.build(home, "enzyme", write_tsv(enzymes))
+    assert not list(home.data.rglob("*.npy"))
+
+
+def test_a_failed_build_leaves_the_old_dataset(
+    home: Home, write_tsv: Write, proteins: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build that dies while writing changes nothing; the next one removes what a kill left."""
+    old = datasets.build(home, "enzyme", write_tsv(proteins[:300]))
+    left_behind = home.data / "enzyme" / ".building-killed"
+    left_behind.mkdir()
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(encoding, "encode", fail)
+        with pytest.raises(OSError, match="No space"):
+            datasets.build(home, "enzyme", write_tsv(proteins[:500]))
+    assert datasets.find(home, "enzyme") == [old]
+    assert not list((home.data / "enzyme").glob(".building-*"))
+
+
+def test_verify_finds_changed_content(home: Home, write_tsv: Write, proteins: Rows) -> None:
+    """A flipped byte, a renamed folder and a missing file are all seen."""
+    built = datasets.build(home, "enzyme", write_tsv(proteins[:300]))
+    tokens = np.load(built.folder / "test_tokens.npy", mmap_mode="r+")
+    tokens[0, 0] += 1
+    tokens.flush()
+    assert "its content has the fingerprint" in str(datasets.verify(built))
+    tokens[0, 0] -= 1
+    tokens.flush()
+    assert datasets.verify(built) is None
+    moved = built.folder.rename(built.folder.with_name("elsewhere"))
+    assert "its folder is named" in str(datasets.verify(Dataset(moved, built.card)))
+    (moved / "test_ids.npy").unlink()
+    assert "cannot be read" in str(datasets.verify(Dataset(moved, built.card)))
+
+
+def test_paper_scale_never_uses_the_embedded_sample(
+    home: Home, write_tsv: Write, proteins: Rows
+) -> None:
+    """Demo takes the sample, paper the newest dataset built from a file."""
+    embedded = datasets.build_embedded(home, "enzyme")
+    assert datasets.for_scale(home, "enzyme", "demo") == embedded
+    assert datasets.for_scale(home, "enzyme", "paper") is None
+    built = datasets.build(home, "enzyme", write_tsv(proteins[:300]))
+    assert datasets.for_scale(home, "enzyme", "paper") == built
+    assert datasets.for_scale(home, "enzyme", "demo") == embedded

@@ -1,0 +1,399 @@
+"""The driver on real databases: states, retries, and a crash at every step of recording.
+
+The executor here is scripted, so that each ending can be had at will; real
+workers are in ``test_main_job.py``.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ec_sweep import datasets, spec
+from ec_sweep.attempts import AttemptFolder, Event, Result, Task
+from ec_sweep.datasets import Dataset
+from ec_sweep.errors import EcsweepError, StudyStoppedError
+from ec_sweep.executors import Message
+from ec_sweep.ledger import Ledger, open_ledger, state_of
+from ec_sweep.paths import Home
+from ec_sweep.study import Driver, Plan, cells_to_run, study_lock
+from ec_sweep.tracking import Tracker, open_tracker
+
+NAME = "scripted@demo"
+DONE = Result("complete", 2000, {"test_accuracy": 0.75}, value=0.7)
+LOST = Result("interrupted", 2000, failure="lost", message="killed")
+OOM = Result("not_available", 2000, failure="oom", message="too large")
+DIVERGED = Result("not_available", 2000, failure="diverged", message="loss nan")
+TRACE = 'Traceback\n  File "x.py", line 1, in f\nValueError: bad'
+ERROR = Result("failed", 2000, failure="error", message="ValueError: bad", traceback=TRACE)
+
+
+class Crash(BaseException):
+    """Stands for SIGKILL: nothing in the product may catch it."""
+
+
+class ScriptedExecutor:
+    """Ends each attempt as the script of its cell says; a complete one is in its folder first."""
+
+    def __init__(self, slots: int, script: Callable[[Task], Result]) -> None:
+        self.slots, self._script = slots, script
+        self._tasks: list[Task] = []
+        self.most = 0
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def close(self) -> None: ...
+
+    def submit(self, task: Task) -> None:
+        self._tasks.append(task)
+        self.most = max(self.most, len(self._tasks))
+
+    def poll(self, timeout: float) -> list[Message]:  # noqa: ARG002
+        task = self._tasks.pop(0)
+        folder = AttemptFolder(task.folder)
+        event = Event(1000, 1, {"val_accuracy": 0.7, "train_loss": 0.5}, {"backend": "none"})
+        folder.append(event)
+        result = self._script(task)
+        if result.outcome != "interrupted":
+            folder.write_result(result)
+        return [Message(task.run_id, event), Message(task.run_id, result)]
+
+
+class Quiet:
+    def started(self, cell: Any) -> None: ...
+    def epoch(self, cell: Any, epoch: int, metrics: Any) -> None: ...
+    def ended(self, cell: Any, result: Any) -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+class Setup:
+    """A home with a four-cell study and real SQLite databases."""
+
+    def __init__(self, root: Path, dataset: Dataset) -> None:
+        self.home = Home(root)
+        self.home.prepare()
+        sweep = spec.Sweep.model_validate(
+            {
+                "study": "scripted",
+                "dataset": "enzyme",
+                "fixed": {"model": "cnn"},
+                "grid": {"filter_size": [2, 3, 4, 5]},
+            }
+        )
+        cells = spec.cells(sweep, spec.Request())
+        self.cells = [cell.on({"enzyme": dataset.fingerprint}) for cell in cells]
+        self.plan = Plan(NAME, self.cells, {"enzyme": dataset}, {"filter_size": [2, 3, 4, 5]})
+
+    @property
+    def ledger(self) -> Ledger:
+        ledger = open_ledger(self.home, None, NAME, create=True)
+        assert ledger is not None
+        return ledger
+
+    @property
+    def tracker(self) -> Tracker:
+        tracker = open_tracker(self.home, NAME, create=True)
+        assert tracker is not None
+        return tracker
+
+    def drive(
+        self,
+        script: Callable[[Task], Result] = lambda _: DONE,
+        slots: int = 1,
+        retry_failed: bool = False,
+    ) -> ScriptedExecutor:
+        """Repair and run like the ``study`` command does; every part is opened anew."""
+        ledger, tracker = self.ledger, self.tracker
+        executor = ScriptedExecutor(slots, script)
+        driver = Driver(self.home, self.plan, ledger, tracker, executor, Quiet())
+        parent = tracker.open_parent("")
+        driver.repair()
+        todo = cells_to_run(self.cells, ledger.attempts(), retry_failed)
+        driver.run(todo, parent, lambda: 0)
+        return executor
+
+    def states(self) -> list[str]:
+        attempts = self.ledger.attempts()
+        return [state_of(attempts.get(str(cell.id), [])) for cell in self.cells]
+
+    def check_consistent(self) -> None:
+        """Each finished cell has one COMPLETE trial and one FINISHED run; nothing runs."""
+        statuses = {"complete": "FINISHED", "interrupted": "KILLED", "pruned": "FINISHED"}
+        runs = {run.run_id: run for run in self.tracker.runs()}
+        for cell, attempts in self.ledger.attempts().items():
+            for attempt in attempts:
+                run = runs.pop(attempt.run_id)
+                assert run.cell == cell
+                assert run.status == statuses.get(attempt.state, "FAILED")
+                assert run.tags["ecsweep.attempt"] == str(attempt.attempt)
+            assert [attempt.attempt for attempt in attempts] == list(range(1, len(attempts) + 1))
+            assert sum(attempt.state == "complete" for attempt in attempts) <= 1
+        assert all(run.status == "KILLED" for run in runs.values())  # a run without its trial
+        assert not [path for path in self.home.work.iterdir() if path.is_dir()]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    home = Home(tmp_path_factory.mktemp("data"))
+    home.prepare()
+    return datasets.build_embedded(home, "enzyme")
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Path:
+    """A home whose databases exist already: creating them takes seconds."""
+    root = tmp_path_factory.mktemp("template")
+    setup = Setup(root, dataset)
+    assert setup.ledger
+    assert setup.tracker
+    return root
+
+
+@pytest.fixture
+def setup(tmp_path: Path, dataset: Dataset, template: Path) -> Setup:
+    shutil.copytree(template, tmp_path / "home")
+    return Setup(tmp_path / "home", dataset)
+
+
+def by_size(endings: dict[int, list[Result]]) -> Callable[[Task], Result]:
+    """Script the endings of cells by filter size, one an attempt; DONE where none is left."""
+
+    def script(task: Task) -> Result:
+        left = endings.get(task.hyperparameters.filter_size, [])
+        return left.pop(0) if left else DONE
+
+    return script
+
+
+def test_a_finished_cell_is_never_trained_again(setup: Setup) -> None:
+    """A second run of a finished study hands nothing out."""
+    setup.drive()
+    assert setup.states() == ["complete"] * 4
+    setup.check_consistent()
+
+    def never(task: Task) -> Result:
+        raise AssertionError(f"{task.run_id} trained again")
+
+    setup.drive(never)
+
+
+def test_every_contract_tag_param_and_attribute_is_there(setup: Setup) -> None:
+    """What other tools rely on in MLflow and Optuna."""
+    setup.drive(slots=2)
+    for run in setup.tracker.runs():
+        assert {
+            "ecsweep.cell", "ecsweep.study", "ecsweep.scale", "ecsweep.seed",
+            "ecsweep.attempt", "ecsweep.dataset", "ecsweep.concurrency",
+        } <= run.tags.keys()  # fmt: skip
+        assert run.tags["ecsweep.concurrency"] == "2"
+        assert run.tags["ecsweep.study"] == "scripted"
+        assert run.params["learning_rate"] == "0.001"
+        assert run.metrics == {"val_accuracy": 0.7, "train_loss": 0.5, "test_accuracy": 0.75}
+    ledger = setup.ledger
+    trials = ledger._storage.get_all_trials(ledger._study_id)
+    assert [trial.params for trial in trials] == [{"filter_size": n} for n in (2, 3, 4, 5)]
+    assert all({"cell", "attempt", "run_id"} <= trial.user_attrs.keys() for trial in trials)
+    assert [trial.value for trial in trials] == [0.7] * 4
+
+
+def test_failed_and_not_available_cells_are_left_until_asked_for(setup: Setup) -> None:
+    """A failed cell never stops the others; --retry-failed runs it again."""
+    setup.drive(by_size({2: [ERROR], 4: [DIVERGED]}))
+    assert setup.states() == ["failed", "complete", "not_available", "complete"]
+    setup.check_consistent()
+    setup.drive(by_size({}))
+    assert setup.states() == ["failed", "complete", "not_available", "complete"]
+    setup.drive(by_size({}), retry_failed=True)
+    assert setup.states() == ["complete"] * 4
+    setup.check_consistent()
+
+
+def test_a_lost_worker_is_replaced_and_its_cell_tried_three_times(setup: Setup) -> None:
+    """Twice lost and then done is complete; three times lost is not available."""
+    setup.drive(by_size({2: [LOST, LOST], 3: [LOST, LOST, LOST]}))
+    assert setup.states() == ["complete", "not_available", "complete", "complete"]
+    attempts = setup.ledger.attempts()
+    assert [a.state for a in attempts[str(setup.cells[0].id)]] == ["interrupted"] * 2 + ["complete"]
+    assert attempts[str(setup.cells[1].id)][-1].failure == "lost"
+    setup.check_consistent()
+
+
+def test_out_of_memory_while_packed_is_tried_once_more_alone(setup: Setup) -> None:
+    """Alone it may fit; if not, the cell is not available."""
+    setup.drive(by_size({2: [OOM], 3: [OOM, OOM]}), slots=2)
+    assert setup.states() == ["complete", "not_available", "complete", "complete"]
+    alone = [run for run in setup.tracker.runs() if run.tags["ecsweep.attempt"] == "2"]
+    assert [run.tags["ecsweep.concurrency"] for run in alone] == ["1", "1"]
+    setup.check_consistent()
+
+
+def test_the_same_error_in_three_cells_stops_the_study(setup: Setup) -> None:
+    """A programming error shows its traceback instead of failing every cell."""
+    with pytest.raises(StudyStoppedError, match="ValueError: bad"):
+        setup.drive(lambda _: ERROR)
+    assert setup.states() == ["failed", "failed", "failed", "waiting"]
+    other = replace(ERROR, traceback=TRACE.replace("x.py", "y.py"))
+    endings = {2: [ERROR], 3: [ERROR], 4: [other], 5: [other]}
+    setup.drive(by_size(endings), retry_failed=True)  # two and two: two different errors
+
+
+def test_results_that_cannot_be_written_stop_the_study(setup: Setup) -> None:
+    """A full disk is said in one line; the cell is interrupted, to go on from."""
+    full = Result("interrupted", 2000, message="cannot write results: No space left on device")
+    with pytest.raises(EcsweepError, match="No space left"):
+        setup.drive(lambda _: full)
+    assert setup.states() == ["interrupted", "waiting", "waiting", "waiting"]
+    setup.drive()
+    assert setup.states() == ["complete"] * 4
+    setup.check_consistent()
+
+
+STEPS = [
+    ("tracker", "start"),
+    ("ledger", "start"),
+    ("folder", "create"),
+    ("executor", "submit"),
+    ("tracker", "log"),
+    ("tracker", "finish"),
+    ("ledger", "finish"),
+    ("folder", "remove"),
+]
+OWNERS = {
+    "tracker": Tracker,
+    "ledger": Ledger,
+    "folder": AttemptFolder,
+    "executor": ScriptedExecutor,
+}
+
+
+@contextmanager
+def crash_at(owner: str, step: str, when: str, call: int) -> Iterator[None]:
+    """Crash before or after the given call of a step."""
+    original = getattr(OWNERS[owner], step)
+    count = 0
+
+    def crashing(*args: Any, **kwargs: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == call and when == "before":
+            raise Crash
+        result = original(*args, **kwargs)
+        if count == call and when == "after":
+            raise Crash
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OWNERS[owner], step, crashing)
+        with pytest.raises(Crash):
+            yield
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("owner", "step"), STEPS)
+def test_a_driver_that_dies_at_any_step_is_repaired(
+    setup: Setup, owner: str, step: str, when: str
+) -> None:
+    """Whatever was written when it died: the next run completes each cell exactly once."""
+    trained: list[str] = []
+
+    def script(task: Task) -> Result:
+        trained.append(task.run_id)
+        return DONE
+
+    with crash_at(owner, step, when, call=2):
+        setup.drive(script)
+    results = [
+        folder.name for folder in setup.home.work.iterdir() if (folder / "result.json").exists()
+    ]
+    setup.drive(script)
+    assert setup.states() == ["complete"] * 4
+    setup.check_consistent()
+    runs = {run.run_id: run for run in setup.tracker.runs()}
+    for run_id in results:  # a result once written is recorded, not trained again
+        assert runs[run_id].status == "FINISHED"
+    for cell in setup.cells:
+        done = [runs[run] for run in trained if runs[run].cell == cell.id]
+        assert sum(run.status == "FINISHED" for run in done) == 1
+        assert done[0].metrics["test_accuracy"] == 0.75
+
+
+def test_a_crash_inside_finish_is_repaired(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between metrics, artifacts and the end of the run, too."""
+    from mlflow import MlflowClient
+
+    for step in ("log_batch", "set_terminated"):
+        original = getattr(MlflowClient, step)
+        calls = []
+
+        def crashing(*args: Any, _o: Any = original, _c: list[int] = calls, **kw: Any) -> Any:
+            _o(*args, **kw)
+            _c.append(1)
+            if len(_c) == 3:
+                raise Crash
+
+        with monkeypatch.context() as patch:
+            patch.setattr(MlflowClient, step, crashing)
+            with pytest.raises(Crash):
+                setup.drive()
+    setup.drive()
+    assert setup.states() == ["complete"] * 4
+    setup.check_consistent()
+
+
+def test_a_cell_whose_worker_still_lives_is_not_issued_again(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A locked attempt folder means an orphan is still at work."""
+    monkeypatch.setattr("ec_sweep.study._ORPHAN_WAIT", 0.1)
+    with crash_at("executor", "submit", "before", call=1):
+        setup.drive()
+    (folder,) = (AttemptFolder(path) for path in setup.home.work.iterdir() if path.is_dir())
+    with folder.lock(), pytest.raises(EcsweepError, match="still being trained"):
+        setup.drive()
+    setup.drive()
+    assert setup.states() == ["complete"] * 4
+
+
+def test_a_torn_last_event_is_ignored(setup: Setup) -> None:
+    """What a crash tore off is not an event."""
+    with crash_at("tracker", "finish", "before", call=1):
+        setup.drive()
+    (path,) = (path for path in setup.home.work.iterdir() if path.is_dir())
+    with (path / "events.jsonl").open("a") as file:
+        file.write('{"timestamp": 12')
+    assert len(AttemptFolder(path).events()) == 1
+    setup.drive()
+    setup.check_consistent()
+
+
+def test_the_second_driver_is_told_who_runs_the_study(setup: Setup) -> None:
+    """One driver per study; other studies are not held up."""
+    who = rf"run by process {os.getpid()} on .+ since \d{{4}}-"
+    with study_lock(setup.home, NAME):
+        with (
+            pytest.raises(
+                EcsweepError, match=rf"run by process {os.getpid()} on .+ since \d{{4}}-"
+            ),
+            study_lock(setup.home, NAME),
+        ):
+            pass
+        with study_lock(setup.home, "other@demo"):
+            pass
+    with study_lock(setup.home, NAME):
+        pass
+
+
+def test_forgotten_cells_are_trained_anew(setup: Setup) -> None:
+    """Forgetting takes a cell's attempts out of the ledger, and only its."""
+    setup.drive()
+    gone = setup.ledger.forget({str(setup.cells[0].id)})
+    setup.tracker.forget([attempt.run_id for attempt in gone])
+    assert setup.states() == ["waiting", "complete", "complete", "complete"]
+    setup.drive()
+    assert setup.states() == ["complete"] * 4
+    assert len(setup.tracker.runs()) == 4

@@ -1,0 +1,215 @@
+"""Trials: real training of tiny models, and every way they can end."""
+
+import dataclasses
+import json
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from ec_sweep import datasets, trial
+from ec_sweep.attempts import AttemptFolder, Event, Result, Task
+from ec_sweep.datasets import Dataset
+from ec_sweep.hyperparameters import Hyperparameters
+from ec_sweep.models import MODELS
+from ec_sweep.paths import Home
+
+TIMED = re.compile("seconds|latency|peak_memory").search
+TINY = Hyperparameters(
+    length=40, train_size=72, filters=4, filter_size=3, hidden=(8,), batch_size=16, epochs=3
+)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    home = Home(tmp_path_factory.mktemp("home"))
+    home.prepare()
+    return datasets.build_embedded(home, "enzyme")
+
+
+class Runner:
+    def __init__(self, dataset: Dataset, folder: Path) -> None:
+        self.dataset, self.folder = dataset, folder
+        self.events: list[Event] = []
+
+    def task(self, hp: Hyperparameters = TINY, seed: int = 0, name: str = "attempt") -> Task:
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        sizes = self.dataset.sizes(hp.train_size)
+        return Task(name, folder, "cnn", hp, seed, self.dataset.folder, sizes, 2)
+
+    def run(self, hp: Hyperparameters = TINY, seed: int = 0, name: str = "attempt") -> Result:
+        self.events = []
+        return trial.run(self.task(hp, seed, name), self.events.append, lambda: False)
+
+
+@pytest.fixture
+def runner(dataset: Dataset, tmp_path: Path) -> Runner:
+    return Runner(dataset, tmp_path)
+
+
+def test_a_trial_measures_what_the_contract_names(runner: Runner) -> None:
+    """Every metric of the design, its predictions, and events that were kept on disk too."""
+    result = runner.run()
+    assert result.outcome == "complete", result.traceback
+    assert set(result.metrics) == {
+        "fit_seconds", "epoch_seconds_median", "epochs_run", "best_epoch",
+        "test_loss", "test_accuracy", "test_mcc",
+        "test_precision_micro", "test_recall_micro", "test_f1_micro",
+        "test_precision_macro", "test_recall_macro", "test_f1_macro",
+        "test_seconds", "latency_ms_batch1", "test_accuracy_best", "test_loss_best",
+        "parameters", "peak_memory_mb",
+    }  # fmt: skip
+    epochs = [event for event in runner.events if event.epoch]
+    assert [event.epoch for event in epochs] == [1, 2, 3]
+    assert set(epochs[0].metrics) == {
+        "train_loss", "train_accuracy", "val_loss", "val_accuracy", "epoch_seconds",
+    }  # fmt: skip
+    assert result.value == epochs[-1].metrics["val_accuracy"]
+    assert result.metrics["epoch_seconds_median"] == np.median(
+        [event.metrics["epoch_seconds"] for event in epochs[1:]]
+    )
+    folder = AttemptFolder(runner.folder / "attempt")
+    assert folder.events() == runner.events
+    assert folder.result() == result
+    with np.load(folder.predictions) as kept:
+        assert kept["probabilities"].shape == (24, 2)
+        accuracy = (kept["probabilities"].argmax(axis=1) == kept["labels"]).mean()
+        assert accuracy == result.metrics["test_accuracy"]
+        assert set(kept["ids"]) <= set(runner.dataset.array("test", "ids"))
+
+
+def test_predictions_agree_with_keras_own_evaluation(runner: Runner) -> None:
+    """Our scores are those of Keras' evaluate on the same weights."""
+    task = runner.task()
+    keras.utils.set_random_seed(1)
+    model = MODELS["cnn"].build(TINY, 2)
+    model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    part = trial._Part(task, "test")
+    found = trial._test(model, part, TINY, AttemptFolder(task.folder), lambda: False)
+    loss, accuracy = model.evaluate(np.array(part.tokens), part.labels, verbose=0)
+    assert found["test_loss"] == pytest.approx(loss, rel=1e-5)
+    assert found["test_accuracy"] == pytest.approx(accuracy)
+
+
+def test_seed_decides_weights_and_batches_but_not_data(runner: Runner) -> None:
+    """Same seed: same initial weights, same batches. Other seed: others, on the same proteins."""
+
+    def start(seed: int) -> tuple[Any, list[Any]]:
+        task = runner.task(seed=seed)
+        keras.utils.set_random_seed(seed)
+        weights = MODELS["cnn"].build(TINY, 2).get_weights()
+        batches = trial._Batches(trial._Part(task, "train"), 16, seed)
+        seen = [batches[i] for i in range(len(batches))]
+        batches.on_epoch_end()
+        return weights, [*seen, *(batches[i] for i in range(len(batches)))]
+
+    (weights_a, batches_a), (weights_b, batches_b) = start(0), start(0)
+    (weights_c, batches_c) = start(1)
+    assert all((a == b).all() for a, b in zip(weights_a, weights_b, strict=True))
+    assert all((a[0] == b[0]).all() for a, b in zip(batches_a, batches_b, strict=True))
+    assert not all((a == c).all() for a, c in zip(weights_a, weights_c, strict=True))
+    assert not all((a[0] == c[0]).all() for a, c in zip(batches_a, batches_c, strict=True))
+
+    def proteins(batches: list[Any]) -> list[bytes]:
+        return sorted(row.tobytes() for tokens, _ in batches for row in tokens)
+
+    assert len(batches_a) == 2 * 5  # 72 sequences: the last batch of each epoch is partial
+    assert proteins(batches_a[:5]) == proteins(batches_a[5:]) == proteins(batches_c[:5])
+    assert [len(labels) for _, labels in batches_a[:5]] == [16, 16, 16, 16, 8]
+
+
+def test_deterministic_cells_repeat_to_the_last_digit(tmp_path: Path, dataset: Dataset) -> None:
+    """With deterministic: true two processes measure the same, bit by bit."""
+    hp = dataclasses.replace(TINY, deterministic=True, dropout=0.3)
+    script = (
+        "import sys, json, pickle; from ec_sweep import trial;"
+        "task = pickle.load(sys.stdin.buffer); trial.configure(2, True);"
+        "events = []; result = trial.run(task, events.append, lambda: False);"
+        "print(json.dumps([result.metrics, [e.metrics for e in events]]))"
+    )
+    runs = []
+    for name in ("first", "second"):
+        task = Runner(dataset, tmp_path).task(hp, seed=3, name=name)
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(command, input=pickle.dumps(task), capture_output=True, check=True)
+        final, epochs = json.loads(done.stdout.splitlines()[-1])
+        runs.append([{k: v for k, v in m.items() if not TIMED(k)} for m in (final, *epochs)])
+    assert runs[0] == runs[1]
+    assert runs[0][0]["test_loss"] > 0
+
+
+def test_a_loss_that_explodes_is_not_available(runner: Runner) -> None:
+    """Divergence is a result of the cell, named as such."""
+    hp = dataclasses.replace(TINY, optimizer="sgd", learning_rate=10.0, batch_norm_momentum=0.0)
+    watcher = trial._Watcher(hp, runner.events.append, lambda: False)
+    with pytest.raises(trial.Diverged) as caught:
+        watcher.on_epoch_end(
+            0, {"loss": float("nan"), "accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.5}
+        )
+    result = trial._classify(caught.value)
+    assert (result.outcome, result.failure) == ("not_available", "diverged")
+    assert "epoch 1" in result.message
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "failure"),
+    [
+        (MemoryError(), "not_available", "oom"),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory"), "not_available", "oom"),
+        (ValueError("bad shape"), "failed", "error"),
+        (OSError(28, "No space left on device"), "interrupted", None),
+    ],
+)
+def test_whatever_goes_wrong_is_classified(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch, error: Exception, outcome: str, failure: str
+) -> None:
+    """An exception becomes a result; a full disk is the machine's fault, not the cell's."""
+
+    def explode(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(trial, "_test", explode)
+    result = runner.run()
+    assert (result.outcome, result.failure) == (outcome, failure)
+    kept = AttemptFolder(runner.folder / "attempt").result()
+    assert kept == (result if failure else None)
+
+
+def test_a_stopped_trial_leaves_no_result(runner: Runner) -> None:
+    """Asked to stop, a trial ends at the next batch and can be run again."""
+    task = runner.task()
+    result = trial.run(task, runner.events.append, lambda: len(runner.events) > 1)
+    assert result.outcome == "interrupted"
+    assert AttemptFolder(task.folder).result() is None
+    assert max(event.epoch for event in runner.events) == 1
+
+
+def test_early_stopping_and_best_weights(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training stops by the rule; the best epoch's weights are tested beside the last one's."""
+    losses = iter([0.5, 0.6, 0.7, 0.8])
+    original = trial._Watcher.on_epoch_end
+
+    def scripted(self: Any, epoch: int, logs: Any = None) -> None:
+        original(self, epoch, {**logs, "val_loss": next(losses)})
+
+    monkeypatch.setattr(trial._Watcher, "on_epoch_end", scripted)
+    hp = dataclasses.replace(TINY, epochs=30, patience=2, learning_rate=0.01)
+    result = runner.run(hp)
+    assert result.metrics["epochs_run"] == 3
+    assert result.metrics["best_epoch"] == 1
+    assert result.metrics["test_loss_best"] != result.metrics["test_loss"]
+
+
+def test_a_trial_learns(runner: Runner) -> None:
+    """Training loss falls: the labels belong to their sequences."""
+    hp = dataclasses.replace(TINY, epochs=12, learning_rate=0.01, early_stopping="none")
+    runner.run(hp)
+    losses = [event.metrics["train_loss"] for event in runner.events if event.epoch]
+    assert losses[-1] < 0.3 * losses[0]
