@@ -62,9 +62,10 @@ class Ledger:
     def attempts(self) -> dict[str, list[Attempt]]:
         """Return the attempts at each cell, oldest first."""
         found: dict[str, list[Attempt]] = {}
+        forgotten = self._forgotten()
         for trial in self._storage.get_all_trials(self._study_id, deepcopy=False):
             attributes = trial.user_attrs
-            if "cell" not in attributes or attributes.get("forgotten"):
+            if "cell" not in attributes or trial.number in forgotten:
                 continue
             attempt = Attempt(
                 number=trial.number,
@@ -125,9 +126,13 @@ class Ledger:
     def forget(self, cells: set[str]) -> list[Attempt]:
         """Leave the attempts at these cells out from now on; returns them."""
         gone = [a for cell, known in self.attempts().items() if cell in cells for a in known]
-        for attempt in gone:
-            self._storage.set_trial_user_attr(self._trial_id(attempt.number), "forgotten", True)
+        numbers = sorted({*self._forgotten(), *(attempt.number for attempt in gone)})
+        self._storage.set_study_user_attr(self._study_id, "forgotten", numbers)
         return gone
+
+    def _forgotten(self) -> set[int]:
+        """Return the numbers of forgotten trials: Optuna deletes no single one."""
+        return set(self._storage.get_study_user_attrs(self._study_id).get("forgotten", ()))
 
     def _trial_id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)

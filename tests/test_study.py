@@ -375,12 +375,7 @@ def test_the_second_driver_is_told_who_runs_the_study(setup: Setup) -> None:
     """One driver per study; other studies are not held up."""
     who = rf"run by process {os.getpid()} on .+ since \d{{4}}-"
     with study_lock(setup.home, NAME):
-        with (
-            pytest.raises(
-                EcsweepError, match=rf"run by process {os.getpid()} on .+ since \d{{4}}-"
-            ),
-            study_lock(setup.home, NAME),
-        ):
+        with pytest.raises(EcsweepError, match=who), study_lock(setup.home, NAME):
             pass
         with study_lock(setup.home, "other@demo"):
             pass
