@@ -5,15 +5,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from ec_sweep import datasets, report, spec, tables
-from ec_sweep.datasets import Dataset
-from ec_sweep.errors import EcsweepError, nearest
+from ec_sweep import report, spec, tables
+from ec_sweep.errors import EcsweepError
 from ec_sweep.executors import (
     Executor,
     InlineExecutor,
@@ -21,122 +19,12 @@ from ec_sweep.executors import (
     default_workers,
     usable_cores,
 )
-from ec_sweep.ledger import DONE, Attempt, Ledger, State, open_ledger, state_of
-from ec_sweep.paths import Home, packed
-from ec_sweep.spec import Cell, Request, Sweep
-from ec_sweep.study import Display, Driver, Plan, cells_to_run, shown, study_lock
+from ec_sweep.ledger import open_ledger
+from ec_sweep.paths import Home
+from ec_sweep.planning import Place, Resolved, StudyStatus, plan_document, status, sweep_files
+from ec_sweep.spec import Cell
+from ec_sweep.study import Display, Driver, cells_to_run, study_lock
 from ec_sweep.tracking import open_tracker, tracking_uri
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a command's state is."""
-
-    home: Home
-    storage: str | None = None
-    """SQLAlchemy URL that replaces the home folder's ledger."""
-
-
-@dataclass(frozen=True)
-class CellStatus:
-    """A cell and what has become of it."""
-
-    cell: Cell
-    attempts: Sequence[Attempt] = ()
-
-    @property
-    def state(self) -> State:
-        """The state of the last attempt."""
-        return state_of(self.attempts)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the cell as ``plan --json`` and ``status --json`` print it."""
-        last = self.attempts[-1] if self.attempts else None
-        return {
-            "cell": self.cell.id,
-            "params": self.cell.params,
-            "seed": self.cell.seed,
-            "state": self.state,
-            "attempts": len(self.attempts),
-            "run_id": last.run_id if last else None,
-            "failure": last.failure if last else None,
-        }
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """A study as it is asked for: its file, the request, and its cells."""
-
-    sweep: Sweep
-    where: str
-    request: Request
-    followed: bool
-    """Whether seeds or overrides come from what was last asked for."""
-    cells: list[Cell]
-    datasets: dict[str, Dataset]
-    """Those that are built, by name."""
-
-    @property
-    def name(self) -> str:
-        """``name@scale``, as MLflow and Optuna know it."""
-        return f"{self.sweep.study}@{self.request.scale}"
-
-    @property
-    def plan(self) -> Plan:
-        """What a driver is to do."""
-        values = {
-            name: list(dict.fromkeys(_value(cell, name) for cell in self.cells))
-            for name in self.sweep.axes
-        }
-        varied = {name: found for name, found in values.items() if len(found) > 1}
-        return Plan(self.name, self.cells, self.datasets, varied or values)
-
-    @property
-    def command(self) -> str:
-        """The options, beside the study's name, that ask for the same again."""
-        parts = []
-        if self.request.seeds:
-            parts.append(f"--seeds {self.request.seeds}")
-        parts += [f"--set {name}={shown(value)}" for name, value in self.request.overrides]
-        return " ".join(parts)
-
-
-@dataclass(frozen=True)
-class StudyStatus:
-    """Every cell of a study with its state."""
-
-    resolved: Resolved
-    cells: list[CellStatus]
-
-    @property
-    def done(self) -> bool:
-        """Whether nothing is left to run and nothing failed."""
-        return all(cell.state in DONE for cell in self.cells)
-
-    def count(self, *states: State) -> int:
-        """Count the cells in these states."""
-        return sum(cell.state in states for cell in self.cells)
-
-    def seconds_left(self, workers: int) -> float | None:
-        """Estimate the time to run what is left from earlier cells, ``None`` without any."""
-        times = [
-            attempt.seconds
-            for cell in self.cells
-            for attempt in cell.attempts
-            if attempt.state == "complete" and attempt.seconds is not None
-        ]
-        if not times:
-            return None
-        left = self.count("waiting", "interrupted", "running")
-        return sum(times) / len(times) * left / workers
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what ``plan --json`` and ``status --json`` print."""
-        return {
-            "study": self.resolved.sweep.study,
-            "scale": self.resolved.request.scale,
-            "cells": [cell.to_json() for cell in self.cells],
-        }
 
 
 @dataclass
@@ -178,79 +66,6 @@ ShowProgress = Callable[[int, int, int, Callable[[Cell], str]], AbstractContextM
 """Makes the display for so many cells, of which so many are done, on so many slots."""
 
 
-def sweep_files() -> dict[str, Path]:
-    """Return the sweep files of ``./sweeps``, then the packed ones, by name."""
-    found: dict[str, Path] = {}
-    for folder in (Path("sweeps"), packed("sweeps")):
-        for path in sorted(folder.glob("*.yaml")):
-            found.setdefault(path.stem, path)
-    return found
-
-
-def find_sweep(study: str) -> Path:
-    """Return the file of a study given by name or by path."""
-    if study.endswith((".yaml", ".yml")) or os.sep in study:
-        return Path(study)
-    files = sweep_files()
-    if study not in files:
-        raise EcsweepError(
-            f"no study is named {study!r}.{nearest(study, files)} "
-            f"Known: {', '.join(sorted(files)) or 'none'}. A path to a YAML file is taken too."
-        )
-    return files[study]
-
-
-def resolve(
-    place: Place, study: str, request: Request, *, follow: bool = True, build: bool = False
-) -> Resolved:
-    """Return a study's cells.
-
-    Where the request names neither seeds nor overrides and ``follow`` is true,
-    those that were last asked for hold. With ``build``, the demo dataset is
-    built if need be; otherwise cells on a dataset that is not built have no id.
-    """
-    path = find_sweep(study)
-    sweep = spec.load(path)
-    followed = False
-    if follow and request.seeds is None and not request.overrides:
-        tracker = open_tracker(place.home, f"{sweep.study}@{request.scale}", create=False)
-        last = tracker.plan() if tracker else None
-        if last:
-            overrides = tuple((name, value) for name, value in last["request"]["set"].items())
-            request = Request(request.scale, last["request"]["seeds"], overrides)
-            followed = bool(request.seeds or overrides)
-    cells = spec.cells(sweep, request, str(path))
-    built = {}
-    for name in dict.fromkeys(cell.dataset for cell in cells):
-        dataset = datasets.for_scale(place.home, name, request.scale)
-        if dataset is None and build:
-            if request.scale != "demo":
-                raise EcsweepError(
-                    f"{request.scale} scale needs the dataset {name} built from your proteins. "
-                    f"Build it with: ecsweep data build {name} --from FILE.tsv.gz"
-                )
-            dataset = datasets.build_embedded(place.home, name)
-        if dataset is not None:
-            built[name] = dataset
-    for cell in cells:
-        if cell.dataset in built:
-            hp = cell.hyperparameters
-            problem = built[cell.dataset].check(hp.length, hp.train_size)
-            if problem:
-                raise EcsweepError(f"{path}: impossible cell: {problem}.")
-    cells = [cell.on({name: ds.fingerprint for name, ds in built.items()}) for cell in cells]
-    return Resolved(sweep, str(path), request, followed, cells, built)
-
-
-def status(place: Place, resolved: Resolved, ledger: Ledger | None = None) -> StudyStatus:
-    """Return the state of every cell; nothing is written."""
-    if ledger is None:
-        ledger = open_ledger(place.home, place.storage, resolved.name, create=False)
-    attempts = ledger.attempts() if ledger else {}
-    cells = [CellStatus(cell, attempts.get(str(cell.id), ())) for cell in resolved.cells]
-    return StudyStatus(resolved, cells)
-
-
 def run_study(
     place: Place,
     resolved: Resolved,
@@ -276,7 +91,7 @@ def run_study(
             tracker = open_tracker(home, plan.study, create=True)
             assert tracker is not None
             parent = tracker.open_parent(resolved.sweep.title)
-            tracker.store_plan(parent, _plan_document(resolved))
+            tracker.store_plan(parent, plan_document(resolved))
             for dataset in resolved.datasets.values():
                 tracker.store_card(parent, dataset.card)
             left = len(plan.cells) - len(todo)
@@ -328,25 +143,6 @@ def forget(place: Place, resolved: Resolved, cell: str | None) -> int:
     return len(gone)
 
 
-def built_datasets(home: Home) -> list[Dataset]:
-    """Return every built dataset, by name and then oldest first."""
-    return [dataset for name in datasets.RECIPES for dataset in datasets.find(home, name)]
-
-
-def find_dataset(home: Home, name: str) -> Dataset:
-    """Return a dataset by name (the newest) or by the start of its fingerprint."""
-    built = built_datasets(home)
-    matching = [d for d in built if d.name == name or d.fingerprint.startswith(name)]
-    if not matching:
-        if name in datasets.RECIPES:
-            raise EcsweepError(
-                f"the dataset {name} is not built. "
-                f"Build it with: ecsweep data build {name} --from FILE.tsv.gz"
-            )
-        datasets.check_name(name)
-    return matching[-1]
-
-
 def serve_ui(home: Home, port: int, announce: Callable[[str], None]) -> int:
     """Run the MLflow UI on 127.0.0.1 until it ends or Ctrl-C; returns its exit code."""
     uri = tracking_uri(home)
@@ -394,54 +190,7 @@ def _executor(
     return LocalExecutor(slots, max(1, cores // slots), home.work, resolved.name)
 
 
-def _plan_document(resolved: Resolved) -> dict[str, Any]:
-    """Return what the parent run stores: all that status and report need of the request."""
-    request = resolved.request
-    return {
-        "study": resolved.sweep.study,
-        "scale": request.scale,
-        "title": resolved.sweep.title,
-        "table": resolved.sweep.table,
-        "timing": resolved.sweep.timing,
-        "axes": list(resolved.plan.axes),
-        "source": _source(resolved),
-        "request": {"seeds": request.seeds, "set": dict(request.overrides)},
-        "cells": [
-            {
-                "cell": cell.id,
-                "params": cell.params,
-                "seed": cell.seed,
-                "dataset": cell.fingerprint,
-            }
-            for cell in resolved.cells
-        ],
-    }
-
-
-def _source(resolved: Resolved) -> str:
-    """Say on what data, and how much of it, the cells are trained."""
-    parts = []
-    for name, dataset in resolved.datasets.items():
-        some = [cell.hyperparameters for cell in resolved.cells if cell.dataset == name]
-        sizes = sorted({tuple(dataset.sizes(hp.train_size).values()) for hp in some})
-        counts = " or ".join(
-            f"{train:,} training, {valid:,} validation and {test:,} test sequences"
-            for train, valid, test in sizes
-        )
-        lengths = " or ".join(map(str, sorted({hp.length for hp in some})))
-        parts.append(
-            f"dataset {name} from {dataset.card['source']}, {counts}, length {lengths}, "
-            f"{dataset.card['split']} split"
-        )
-    return f"{resolved.request.scale.capitalize()} scale: {'; '.join(parts)}"
-
-
 def _parent_status(after: StudyStatus) -> str:
     if after.done:
         return "FINISHED"
     return "FAILED" if after.count("failed") else "KILLED"
-
-
-def _value(cell: Cell, name: str) -> Any:
-    own: Mapping[str, Any] = {"model": cell.model, "dataset": cell.dataset, "split": cell.split}
-    return own[name] if name in own else getattr(cell.hyperparameters, name)

@@ -5,7 +5,7 @@ import json
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -103,8 +103,25 @@ class Dataset:
 
 def find(home: Home, name: str) -> list[Dataset]:
     """Return the built datasets of a name, oldest first."""
-    built = [_read(card.parent) for card in (home.data / name).glob("*/dataset.json")]
-    return sorted(built, key=lambda dataset: str(dataset.card["created"]))
+    found = [_read(card.parent) for card in (home.data / name).glob("*/dataset.json")]
+    return sorted(found, key=lambda dataset: str(dataset.card["created"]))
+
+
+def built(home: Home) -> list[Dataset]:
+    """Return every built dataset, by name and then oldest first."""
+    return [dataset for name in RECIPES for dataset in find(home, name)]
+
+
+def get(home: Home, name: str) -> Dataset:
+    """Return a built dataset by name (the newest) or by the start of its fingerprint."""
+    matching = [d for d in built(home) if d.name == name or d.fingerprint.startswith(name)]
+    if not matching:
+        check_name(name)
+        raise EcsweepError(
+            f"the dataset {name} is not built. "
+            f"Build it with: ecsweep data build {name} --from FILE.tsv.gz"
+        )
+    return matching[-1]
 
 
 def for_scale(home: Home, name: str, scale: str) -> Dataset | None:
@@ -248,15 +265,34 @@ def _accessions(group: list[Record]) -> splits.Strings:
 
 def _write_arrays(folder: Path, parts: dict[str, list[_Member]]) -> None:
     for part, members in parts.items():
-        np.save(folder / f"{part}_ids.npy", np.array([m.record.accession for m in members], "U"))
-        np.save(folder / f"{part}_labels.npy", np.array([m.label for m in members], np.int32))
-        tokens = np.lib.format.open_memmap(
-            folder / f"{part}_tokens.npy", "w+", np.uint8, (len(members), LONGEST)
-        )
-        for start in range(0, len(members), _ROWS_AT_ONCE):
-            some = members[start : start + _ROWS_AT_ONCE]
-            encoding.encode([m.record.sequence for m in some], tokens[start : start + len(some)])
-        tokens.flush()
+        ids = np.array([member.record.accession for member in members], "U")
+        labels = np.array([member.label for member in members], np.int32)
+        _save(folder / f"{part}_ids.npy", ids.dtype, ids.shape, [ids])
+        _save(folder / f"{part}_labels.npy", labels.dtype, labels.shape, [labels])
+        shape = (len(members), LONGEST)
+        _save(folder / f"{part}_tokens.npy", np.dtype(np.uint8), shape, _encoded(members))
+
+
+def _encoded(members: list[_Member]) -> Iterator[Array]:
+    """Yield the tokens of the members, some rows at a time."""
+    for start in range(0, len(members), _ROWS_AT_ONCE):
+        some = members[start : start + _ROWS_AT_ONCE]
+        tokens = np.empty((len(some), LONGEST), np.uint8)
+        encoding.encode([member.record.sequence for member in some], tokens)
+        yield tokens
+
+
+def _save(
+    path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], chunks: Iterable[Array]
+) -> None:
+    """Write a .npy file by plain writes: NumPy's own, and mapped ones, hide a full disk."""
+    header = {
+        "descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape,
+    }  # fmt: skip
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for chunk in chunks:
+            file.write(np.ascontiguousarray(chunk).data)
 
 
 def _card(

@@ -1,0 +1,64 @@
+"""Options that several commands share, and what becomes of them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ec_sweep.errors import EcsweepError
+
+if TYPE_CHECKING:
+    from ec_sweep.planning import Place
+    from ec_sweep.spec import Request
+
+Home = Annotated[
+    Path,
+    typer.Option(envvar="ECSWEEP_HOME", help="Folder that holds mlruns/, data/ and reports/."),
+]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        envvar="ECSWEEP_STORAGE", help="SQLAlchemy URL of the ledger, instead of the home's."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+StudyName = Annotated[
+    str, typer.Argument(metavar="STUDY", help="A study's name, or a path to its YAML file.")
+]
+Scale = Annotated[
+    Literal["demo", "paper"],
+    typer.Option(help="demo: embedded sample, minutes. paper: a dataset you built, full size."),
+]
+Seeds = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Train each cell with seeds 0 to N-1, N from 1 to 10000."),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a value; a list replaces an axis."),
+]
+Defaults = Annotated[
+    bool, typer.Option("--defaults", help="Ignore --seeds and --set of the study's last run.")
+]
+HERE = Path()
+
+
+def place(home: Path, storage: str | None = None) -> "Place":
+    """Return where a command's state is."""
+    from ec_sweep import paths, planning
+
+    return planning.Place(paths.Home(home.resolve()), storage)
+
+
+def request(scale: str, seeds: int | None = None, overrides: list[str] | None = None) -> "Request":
+    """Return the request that the options make; bad values are errors."""
+    from ec_sweep import spec
+
+    check_range("--seeds", seeds, 10_000)
+    return spec.Request(scale, seeds, tuple(spec.parse_override(text) for text in overrides or []))
+
+
+def check_range(option: str, value: int | None, highest: int) -> None:
+    """Raise an error when a number given lies outside 1 to ``highest``."""
+    if value is not None and not 1 <= value <= highest:
+        raise EcsweepError(f"{option} must be from 1 to {highest}. Received: {value}.")

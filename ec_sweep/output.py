@@ -1,0 +1,79 @@
+"""What commands print: tables in columns, cards, cells and JSON."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from ec_sweep import tables
+from ec_sweep.planning import StudyStatus
+from ec_sweep.report import Report
+
+
+def print_table(made: Report) -> None:
+    """Print a study's table with caption and notes."""
+    from rich.console import Console
+
+    table = tables.layout(made)
+    width = None if sys.stdout.isatty() else 120
+    console = Console(highlight=False, width=width)
+    console.print(table.caption, markup=False)
+    console.print(tables.terminal(table))
+    for note in table.notes:
+        console.print(note, markup=False)
+
+
+def print_cells(found: StudyStatus) -> None:
+    """Print the cells of a study, a line each, and their count by state."""
+    resolved = found.resolved
+    label = resolved.plan.label
+    rows = [
+        {
+            "cell": cell.cell.id or "-",
+            "state": cell.state,
+            "attempts": str(len(cell.attempts)),
+            "what": label(cell.cell),
+            "failure": (cell.attempts[-1].failure or "") if cell.attempts else "",
+        }
+        for cell in found.cells
+    ]
+    headings = {"cell": "CELL", "state": "STATE", "attempts": "ATTEMPTS", "what": "WHAT"}
+    print_columns([headings | {"failure": ""}, *rows], [*headings, "failure"])
+    states = dict.fromkeys(cell.state for cell in found.cells)
+    counts = ", ".join(f"{found.count(state)} {state.replace('_', ' ')}" for state in states)
+    typer.echo(f"{resolved.name}: {len(found.cells)} cells: {counts}.")
+
+
+def print_card(card: dict[str, Any]) -> None:
+    """Print a dataset's card, a line for each key."""
+    for key, value in card.items():
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+        if isinstance(value, dict):
+            shown = "; ".join(
+                f"{name}: {', '.join(f'{k} {v:,}' for k, v in inner.items())}"
+                if isinstance(inner, dict)
+                else f"{name} {inner:,}" if isinstance(inner, int) else f"{name} {inner}"
+                for name, inner in value.items()
+            )  # fmt: skip
+        typer.echo(f"{key.replace('_', ' ')}: {shown}")
+
+
+def print_columns(rows: list[dict[str, Any]], keys: list[str]) -> None:
+    """Print rows under each other in columns; the first row holds the headings."""
+    cells = [["" if row[key] is None else str(row[key]) for key in keys] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
+        typer.echo(line.rstrip())
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """Print one JSON document."""
+    typer.echo(json.dumps(document, indent=2))
+
+
+def relative(path: Path) -> Path:
+    """Return a path as seen from the current folder, if it lies below."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,0 +1,224 @@
+"""The command line: what it prints, and one clear line for whatever is wrong."""
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TINY_SWEEP, Ecsweep, new_home
+
+HEAVY = ("tensorflow", "keras", "mlflow", "optuna", "pandas", "ray", "numpy", "sklearn")
+COMMANDS = ("studies", "plan", "study", "status", "forget", "report", "ui", "data")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in COMMANDS)])
+def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
+    """Help is quick because of what it does not import."""
+    script = (
+        "import sys; from ec_sweep import cli; sys.argv = ['ecsweep', *sys.argv[1:]]\n"
+        "try: cli.main()\n"
+        f"finally: print('loaded', [name for name in {HEAVY} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("Usage: ecsweep")
+    assert done.stdout.splitlines()[-1] == "loaded []"
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_the_driver_never_imports_tensorflow() -> None:
+    """Everything but models and trial lives without Keras."""
+    script = (
+        "import sys, ec_sweep.app, ec_sweep.cli, mlflow, optuna\n"
+        "from ec_sweep import progress\n"
+        "print([name for name in ('tensorflow', 'keras') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_no_arguments_show_the_help(ecsweep: Ecsweep) -> None:
+    """A bare `ecsweep` says what there is."""
+    done = ecsweep.run()
+    assert done.returncode == 2
+    assert "Commands:" in done.stdout
+    assert ecsweep.ok("--version").startswith("ecsweep 0.")
+
+
+def test_studies_lists_own_and_packed_sweeps(ecsweep: Ecsweep) -> None:
+    """The sweeps of the current folder come before those that come with ecsweep."""
+    found = {s["study"]: s for s in json.loads(ecsweep.ok("studies", "--json"))["studies"]}
+    assert found["cnn-filters"]["cells"] == 24
+    assert found["cnn-filters"]["table"] == 3
+    assert found["tiny"]["cells"] == 4
+    assert "tiny" in ecsweep.ok("studies")
+
+
+def test_plan_works_before_anything_exists(ecsweep: Ecsweep) -> None:
+    """The plan's JSON is the contract's; ids are null until the dataset is built."""
+    document = json.loads(ecsweep.ok("plan", "cnn-filters", "--scale", "paper", "--json"))
+    assert document["study"] == "cnn-filters"
+    assert document["scale"] == "paper"
+    assert len(document["cells"]) == 24
+    cell = document["cells"][0]
+    assert set(cell) == {"cell", "params", "seed", "state", "attempts", "run_id", "failure"}
+    assert (cell["cell"], cell["state"], cell["attempts"]) == (None, "waiting", 0)
+    assert cell["params"]["filter_size"] == 2
+    assert len(json.loads(ecsweep.ok("plan", "tiny", "--seeds", "3", "--json"))["cells"]) == 12
+    assert not (ecsweep.home / "mlruns").exists()
+
+
+def test_status_and_plan_know_what_has_run(finished: Ecsweep) -> None:
+    """After a study: ids, states, run ids, and an estimate for what other options would add."""
+    cells = finished.cells("tiny")
+    assert all(len(cell["cell"]) == 12 and len(cell["run_id"]) == 32 for cell in cells)
+    plan = finished.ok("plan", "tiny", "--seeds", "2")
+    assert "8 cells: 4 complete, 4 waiting" in plan
+    assert "About " in plan
+
+
+def test_a_path_names_a_study_too(ecsweep: Ecsweep) -> None:
+    """STUDY may be a path to a YAML file anywhere."""
+    path = ecsweep.home / "elsewhere.yaml"
+    path.write_text(TINY_SWEEP.replace("study: tiny", "study: mine"))
+    assert json.loads(ecsweep.ok("plan", str(path), "--json"))["study"] == "mine"
+
+
+def test_datasets_are_built_listed_shown_and_verified(
+    ecsweep: Ecsweep, proteins: list[list[str]]
+) -> None:
+    """A user's TSV becomes the dataset of the paper scale."""
+    rows = ["Entry\tReviewed\tEC number\tLength\tSequence", *map("\t".join, proteins[:600])]
+    (ecsweep.home / "mine.tsv").write_text("\n".join(rows) + "\n")
+    assert "data build enzyme --from" in ecsweep.fails("study", "tiny", "--scale", "paper")
+    assert "records in: 600" in ecsweep.ok("data", "build", "enzyme", "--from", "mine.tsv")
+    (card,) = json.loads(ecsweep.ok("data", "list", "--json"))["datasets"]
+    assert card["records_in"] == 600
+    assert json.loads(ecsweep.ok("data", "show", "enzyme", "--json")) == card
+    assert card["fingerprint"][:12] in ecsweep.ok("data", "list")
+    assert "mine.tsv" in ecsweep.ok("data", "show", card["fingerprint"][:6])
+    assert "intact" in ecsweep.ok("data", "verify")
+    ids = [
+        c["cell"]
+        for c in json.loads(ecsweep.ok("plan", "tiny", "--scale", "paper", "--json"))["cells"]
+    ]
+    assert all(ids)
+    (ecsweep.home / "data" / "enzyme" / card["fingerprint"] / "test_labels.npy").unlink()
+    assert ecsweep.run("data", "verify").returncode == 1
+
+
+BAD_USAGE = [
+    (["stdy"], "Did you mean 'study'?"),
+    (["study", "cnn-filter"], "Did you mean 'cnn-filters'?"),
+    (["study"], "name at least one study"),
+    (["study", "tiny", "--workers", "0"], "--workers must be from 1 to 1024. Received: 0."),
+    (["study", "tiny", "--seeds", "0"], "--seeds must be from 1"),
+    (["study", "tiny", "--scale", "huge"], "scale"),
+    (["study", "tiny", "--scale", "paper"], "ecsweep data build enzyme --from FILE.tsv.gz"),
+    (["study", "tiny", "--set", "epoch=3"], "Did you mean 'epochs'?"),
+    (["study", "tiny", "--set", "filter_size=41"], "filter_size 41 is larger than length 40"),
+    (["study", "tiny", "--set", "train_size=5669"], "larger than the 5668 sequences"),
+    (["study", "tiny", "--set", "dataset=enzymes"], "Did you mean 'enzyme'?"),
+    (["plan", "missing.yaml"], "missing.yaml: cannot be read (No such file or directory)"),
+    (["report", "tiny"], "has not been run at demo scale"),
+    (["report", "tiny", "--format", "pdf"], "--format must be of csv, latex, markdown"),
+    (["report"], "name a study that has run"),
+    (["data", "build", "enzyme", "--from", "nothing.tsv"], "nothing.tsv: cannot be read"),
+    (["data", "build", "ec99", "--from", "nothing.tsv"], "no dataset is named 'ec99'"),
+    (["data", "show", "enzymes"], "Did you mean 'enzyme'?"),
+    (["ui"], "Run a study first"),
+    (["ui", "--port", "0"], "--port must be from 1 to 65535"),
+    (["plan", "tiny", "--home", "/proc/nothing"], None),
+    (["study", "tiny", "--home", "/proc/nothing"], "cannot be written to"),
+    (["study", "tiny", "--home", "sweeps/tiny.yaml"], "cannot be written to"),
+]
+
+
+@pytest.fixture(scope="module")
+def unused(tmp_path_factory: pytest.TempPathFactory) -> Ecsweep:
+    return new_home(tmp_path_factory.mktemp("unused"))
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD_USAGE)
+def test_bad_usage_is_one_clear_line(
+    unused: Ecsweep, arguments: list[str], message: str | None
+) -> None:
+    """Exit 2, one line on stderr that helps, no traceback, and nothing trained."""
+    if message is None:
+        unused.ok(*arguments)  # a plan reads only: any home will do
+        return
+    assert message in unused.fails(*arguments)
+    assert not list((unused.home / "mlruns").glob("*.db"))
+
+
+BAD_SWEEPS = [
+    ("study: [", "not valid YAML"),
+    (TINY_SWEEP.replace("grid:", "gird:"), "Did you mean 'grid'?"),
+    (
+        TINY_SWEEP.replace("[2, 3]", "nine"),
+        "must be a whole number from 1 to 1000. Received: 'nine'",
+    ),
+    (TINY_SWEEP.replace("[2, 3]", "[]"), "must list at least one value"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_SWEEPS)
+def test_bad_sweep_files_are_one_clear_line(unused: Ecsweep, text: str, message: str) -> None:
+    """The same through the command line, for a file given by path."""
+    (unused.home / "bad.yaml").write_text(text)
+    line = unused.fails("study", "./bad.yaml")
+    assert line.startswith("ecsweep: bad.yaml: ")
+    assert message in line
+
+
+@pytest.mark.parametrize("name", ["studies.db", "mlflow.db"])
+def test_a_database_that_is_none_is_left_alone(ecsweep: Ecsweep, name: str) -> None:
+    """A foreign file in the place of a database is named and not touched."""
+    path = ecsweep.home / "mlruns" / name
+    path.parent.mkdir()
+    path.write_text("these are my notes")
+    assert f"{path}: not an SQLite database" in ecsweep.fails("study", "tiny")
+    assert f"{path}: not an SQLite database" in ecsweep.fails("status", "tiny")
+    assert path.read_text() == "these are my notes"
+
+
+def test_a_busy_port_is_named(finished: Ecsweep) -> None:
+    """The UI does not start on a port that another program holds."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        assert f"port {port} on 127.0.0.1 is not free" in finished.fails("ui", "--port", str(port))
+
+
+def test_passwords_are_never_shown(ecsweep: Ecsweep) -> None:
+    """A ledger that cannot be reached is named without its password."""
+    url = "postgresql+psycopg://me:hunter2@127.0.0.1:1/db"
+    line = ecsweep.fails("study", "tiny", "--storage", url)
+    assert "hunter2" not in line
+    assert "ledger" in line
+
+
+def test_a_full_disk_is_one_clear_line(ecsweep: Ecsweep, tmp_path: Path) -> None:
+    """With no room to write, a build fails in one line and leaves nothing behind."""
+    import resource
+
+    def no_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    done = subprocess.run(
+        ecsweep.command("study", "tiny"),
+        cwd=tmp_path,
+        env=ecsweep.environment(),
+        capture_output=True,
+        text=True,
+        preexec_fn=no_room,
+    )
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert "Make room" in done.stderr
+    assert not list((ecsweep.home / "data").rglob("*.npy"))

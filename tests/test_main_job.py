@@ -1,0 +1,213 @@
+"""The main job with everything real: the command, its workers, databases and signals."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.conftest import Ecsweep, alive, kill, wait_for
+
+# Long enough to be caught in the middle, short enough to be finished afterwards.
+LONG = ("--set", "epochs=40", "--set", "early_stopping=none", "--workers", "2")
+TRIALS = """
+    SELECT cell.value_json, attempt.value_json, trials.state
+    FROM trials
+    JOIN trial_user_attributes cell ON cell.trial_id = trials.trial_id AND cell.key = 'cell'
+    JOIN trial_user_attributes attempt
+      ON attempt.trial_id = trials.trial_id AND attempt.key = 'attempt'
+"""
+RUNS = """
+    SELECT cell.value, runs.status, runs.run_uuid FROM runs
+    JOIN tags cell ON cell.run_uuid = runs.run_uuid AND cell.key = 'ecsweep.cell'
+"""
+
+
+def check_each_cell_recorded_once(ecsweep: Ecsweep) -> None:
+    """Ask both databases directly: one COMPLETE trial and one FINISHED run for each cell."""
+    trials = ecsweep.sql("studies.db", TRIALS)
+    runs = ecsweep.sql("mlflow.db", RUNS)
+    complete = sorted(json.loads(cell) for cell, _, state in trials if state == "COMPLETE")
+    finished = sorted(cell for cell, status, _ in runs if status == "FINISHED")
+    assert complete == finished
+    assert len(set(complete)) == len(complete) == 4
+    assert {state for _, _, state in trials} <= {"COMPLETE", "FAIL"}
+    assert {status for _, status, _ in runs} <= {"FINISHED", "KILLED"}
+    work = ecsweep.home / "mlruns" / "work"
+    assert [path.name for path in work.iterdir() if path.suffix != ".lock"] == []
+
+
+def workers(driver: "subprocess.Popen[str]") -> list[int]:
+    """Return the worker processes of a driver."""
+    children = psutil.Process(driver.pid).children()
+    return [p.pid for p in children if "spawn_main" in " ".join(p.cmdline())]
+
+
+def rows(ecsweep: Ecsweep, database: str, query: str) -> list[tuple[Any, ...]]:
+    """Ask a database that may not exist yet."""
+    import sqlite3
+
+    try:
+        return ecsweep.sql(database, query)
+    except sqlite3.OperationalError:
+        return []
+
+
+def test_the_main_job_leaves_everything_the_contract_names(finished: Ecsweep) -> None:
+    """One command: cells complete in Optuna and MLflow, tables and their origin written."""
+    check_each_cell_recorded_once(finished)
+    assert {cell["state"] for cell in finished.cells("tiny")} == {"complete"}
+    written = {path.name for path in (finished.home / "reports" / "demo").iterdir()}
+    assert written == {"tiny.csv", "tiny.tex", "tiny.md", "tiny.provenance.json"}
+    steps = finished.sql(
+        "mlflow.db", "SELECT key, COUNT(*) FROM metrics WHERE step > 0 GROUP BY key"
+    )
+    assert dict(steps) == dict.fromkeys(
+        ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "epoch_seconds"), 4 * 2
+    )
+    artifacts = finished.home / "mlruns" / "artifacts"
+    assert len(list(artifacts.rglob("predictions.npz"))) == 4
+    parents = finished.sql(
+        "mlflow.db",
+        "SELECT status FROM runs JOIN tags ON tags.run_uuid = runs.run_uuid "
+        "AND tags.key = 'ecsweep.role' AND tags.value = 'study'",
+    )
+    assert parents == [("FINISHED",)]
+
+
+def test_a_second_run_trains_nothing(finished: Ecsweep) -> None:
+    """Repeating a finished study starts no worker and adds no attempt."""
+    before = finished.sql("mlflow.db", "SELECT run_uuid, status, end_time FROM runs ORDER BY 1")
+    output = finished.ok("study", "tiny")
+    assert "started" not in output
+    after = finished.sql("mlflow.db", "SELECT run_uuid, status, end_time FROM runs ORDER BY 1")
+    changed = [row for row in after if row not in before]
+    assert len(after) == len(before)
+    assert len(changed) <= 1  # the parent run's end
+    assert len(finished.sql("studies.db", "SELECT * FROM trials")) == 4
+
+
+def test_a_killed_driver_is_gone_on_from(ecsweep: Ecsweep) -> None:
+    """SIGKILL in the middle: workers die with it; nothing finished is trained again."""
+    driver = ecsweep.start("study", "tiny", *LONG)
+    try:
+        # Values arrive while the cell trains, not after it.
+        running = (
+            "SELECT 1 FROM metrics JOIN runs ON runs.run_uuid = metrics.run_uuid "
+            "WHERE runs.status = 'RUNNING' AND metrics.step BETWEEN 1 AND 20"
+        )
+        wait_for(lambda: rows(ecsweep, "mlflow.db", running))
+        refused = ecsweep.fails("study", "tiny")
+        assert f"is being run by process {driver.pid} on {socket.gethostname()} since" in refused
+        wait_for(lambda: rows(ecsweep, "studies.db", "SELECT 1 FROM trials WHERE state='COMPLETE'"))
+        left = workers(driver)
+        assert len(left) == 2
+    finally:
+        kill(driver)
+    wait_for(lambda: not any(map(alive, left)), 10)
+    before = {run for _, status, run in ecsweep.sql("mlflow.db", RUNS) if status == "FINISHED"}
+    assert before
+    output = ecsweep.ok("study", "tiny", "--workers", "2")  # follows what was last asked for
+    assert "[4/4]" in output
+    check_each_cell_recorded_once(ecsweep)
+    after = {run for _, status, run in ecsweep.sql("mlflow.db", RUNS) if status == "FINISHED"}
+    assert before < after
+    epochs = "SELECT DISTINCT value FROM params WHERE key = 'epochs'"
+    assert ecsweep.sql("mlflow.db", epochs) == [("40",)]
+
+
+def test_a_killed_worker_is_replaced(ecsweep: Ecsweep) -> None:
+    """SIGKILL of a worker: its cell is tried again at once, the others go on."""
+    driver = ecsweep.start("study", "tiny", *LONG)
+    wait_for(lambda: rows(ecsweep, "mlflow.db", "SELECT 1 FROM metrics WHERE step > 0"))
+    os.kill(workers(driver)[0], signal.SIGKILL)
+    output, _ = driver.communicate(timeout=200)
+    assert driver.returncode == 0, output
+    assert "interrupted (lost: its worker was killed by SIGKILL" in output
+    check_each_cell_recorded_once(ecsweep)
+    assert sorted(cell["attempts"] for cell in ecsweep.cells("tiny")) == [1, 1, 1, 2]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_stops_cleanly(ecsweep: Ecsweep, number: signal.Signals) -> None:
+    """Ctrl-C once: exit 130, trials told, and the next call goes on."""
+    driver = ecsweep.start("study", "tiny", *LONG)
+    wait_for(lambda: rows(ecsweep, "mlflow.db", "SELECT 1 FROM metrics WHERE step > 0"))
+    os.killpg(driver.pid, signal.SIGINT) if number == signal.SIGINT else driver.terminate()
+    output, _ = driver.communicate(timeout=60)
+    assert driver.returncode == 130, output
+    assert "Go on with: ecsweep study tiny" in output
+    states = [cell["state"] for cell in ecsweep.cells("tiny")]
+    assert states.count("interrupted") == 2
+    assert states.count("waiting") == 2
+    assert not ecsweep.sql("mlflow.db", "SELECT 1 FROM runs WHERE status = 'RUNNING'")
+    if number == signal.SIGINT:
+        ecsweep.ok("study", "tiny", "--workers", "2")
+        check_each_cell_recorded_once(ecsweep)
+
+
+def test_inline_runs_in_the_commands_own_process(ecsweep: Ecsweep) -> None:
+    """For debugging; replicates with seeds get intervals in the table."""
+    ecsweep.ok("study", "tiny", "--executor", "inline", "--seeds", "2", "--set", "filter_size=[3]")
+    assert len(ecsweep.cells("tiny")) == 4  # two learning rates, two seeds: as last asked for
+    table = (ecsweep.home / "reports" / "demo" / "tiny.md").read_text()
+    assert " ± " in table
+    assert "Student's t) over 2 seeds" in table
+
+
+def test_the_ui_serves_this_homes_runs(finished: Ecsweep) -> None:
+    """`ecsweep ui` opens the right database, on 127.0.0.1 alone, and ends with Ctrl-C."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = finished.start("ui", "--port", str(port))
+    address = f"http://127.0.0.1:{port}"
+
+    def experiments() -> Any:
+        request = urllib.request.Request(
+            f"{address}/api/2.0/mlflow/experiments/search",
+            data=b'{"max_results": 10}',
+            headers={"Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                return json.load(answer)["experiments"]
+        except OSError:
+            return None
+
+    try:
+        found = wait_for(experiments, 90)
+        assert "tiny@demo" in {experiment["name"] for experiment in found}
+        children = psutil.Process(server.pid).children(recursive=True)
+        listening = [
+            connection.laddr.ip
+            for process in children
+            for connection in process.net_connections()
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+        ]
+        assert set(listening) == {"127.0.0.1"}
+    finally:
+        os.killpg(server.pid, signal.SIGINT)
+        server.communicate(timeout=60)
+    wait_for(lambda: not any(alive(process.pid) for process in children), 20)
+
+
+def test_forget_lets_a_cell_be_trained_anew(ecsweep: Ecsweep) -> None:
+    """Forgetting asks first, and takes only what was named."""
+    ecsweep.ok("study", "tiny", "--set", "epochs=1")
+    cell = ecsweep.cells("tiny")[0]["cell"]
+    assert ecsweep.run("forget", "tiny", "--cell", cell).returncode == 130  # no answer
+    assert ecsweep.cells("tiny")[0]["state"] == "complete"
+    assert "Forgot 1 attempts" in ecsweep.ok("forget", "tiny", "--cell", cell, "--yes")
+    assert [c["state"] for c in ecsweep.cells("tiny")] == ["waiting"] + ["complete"] * 3
+    assert "no cell abc" in ecsweep.fails("forget", "tiny", "--cell", "abc", "--yes")
+    start = time.monotonic()
+    ecsweep.ok("study", "tiny")
+    assert time.monotonic() - start < 120
+    assert {c["state"] for c in ecsweep.cells("tiny")} == {"complete"}
