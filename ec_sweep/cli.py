@@ -325,9 +325,7 @@ def _fail(message: str) -> ExitCode:
 
 def _say_request(resolved: "Resolved") -> None:
     if resolved.followed:
-        typer.echo(
-            f"As last asked for: {resolved.command} (the file's own values: --defaults)", err=True
-        )
+        typer.echo(f"As last asked for: {resolved.command} (the file's own: --defaults)")
 
 
 def _finish_study(where: "Place", found: "StudyStatus") -> None:

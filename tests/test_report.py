@@ -1,0 +1,192 @@
+"""Tables: rows from real runs, renderings of hand-made ones, and a real LaTeX run."""
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from ec_sweep import published, report, tables
+from ec_sweep.report import Report, Row
+from tests.conftest import Ecsweep
+
+HOSTILE = r"50 % of \alpha_{x} & <b>#1</b> ~ ^ $y$"
+
+
+def row(size: int, rate: float, **changes: object) -> Row:
+    params = {"model": "cnn", "filter_size": size, "learning_rate": rate, "hidden": [512, 512]}
+    metrics = {"test_accuracy": 0.8, "test_loss": 0.5}
+    return replace(Row(params, 1, metrics), **changes)  # type: ignore[arg-type]
+
+
+def made(rows: list[Row], **changes: object) -> Report:
+    base = Report(
+        study="s",
+        scale="demo",
+        title="Accuracy by filter size",
+        table=3,
+        axes=["filter_size", "learning_rate"],
+        source="Demo scale: dataset enzyme",
+        rows=rows,
+        provenance={},
+    )
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+GRID = [row(size, rate) for size in (2, 3) for rate in (0.01, 0.0001)]
+
+
+def test_table_3_layout() -> None:
+    """Filter sizes down, learning rates across, ACC and Loss under each."""
+    table = tables.layout(made(GRID))
+    assert table.row_names == ["Filter size"]
+    assert table.rows == [("2",), ("3",)]
+    assert (table.groups, table.metrics) == (["0.01", "0.0001"], ["ACC", "Loss"])
+    assert table.cells == [["0.8000", "0.5000"] * 2] * 2
+    assert "Demo scale" in table.caption
+
+
+def test_published_values_stand_beside_ours_at_paper_scale() -> None:
+    """Ours, the paper's and the difference, one under the other; never at demo scale."""
+    ours = [replace(r, published=published.values(3, r.params)) for r in GRID]
+    table = tables.layout(made(ours, scale="paper"))
+    assert table.rows[:3] == [("2", "ours"), ("2", "paper"), ("2", "difference")]
+    assert table.cells[0][:2] == ["0.8000", "0.5000"]
+    assert table.cells[1][:2] == ["0.7971", "0.4685"]
+    assert table.cells[2][:2] == ["+0.0029", "+0.0315"]
+    assert "published_test_accuracy" in tables.tidy_csv(made(ours))
+    assert "published" not in tables.tidy_csv(made(GRID))
+    assert "paper" not in tables.markdown(tables.layout(made(GRID)))
+
+
+def test_every_published_cell_of_table_3_is_found() -> None:
+    """All 24 values are known under our names, and nothing else is."""
+    rates = (0.01, 0.001, 0.0001)
+    params = [{"filter_size": n, "learning_rate": r} for n in range(2, 10) for r in rates]
+    found = [published.values(3, p) for p in params]
+    assert all(set(values) == {"test_accuracy", "test_loss"} for values in found)
+    assert published.values(3, {"filter_size": 9, "learning_rate": 0.01})["test_accuracy"] == 0.825
+    assert published.values(3, {"filter_size": 16, "learning_rate": 0.01}) == {}
+    assert published.values(None, {"filter_size": 9, "learning_rate": 0.01}) == {}
+
+
+def test_a_missing_cell_is_na_with_its_reason_below() -> None:
+    """Failed cells do not vanish from the table."""
+    broken = row(3, 0.0001, n=0, metrics={}, failure="diverged: loss nan in epoch 2")
+    table = tables.layout(made([*GRID[:3], broken]))
+    assert table.cells[1][2:] == ["N/A", "N/A"]
+    assert table.notes == [
+        "N/A at filter size 3, learning rate 0.0001: diverged: loss nan in epoch 2."
+    ]
+    for text in (tables.latex(table), tables.markdown(table)):
+        assert "N/A" in text
+        assert "diverged" in text
+
+
+def test_seeds_give_mean_and_interval() -> None:
+    """Mean ± half of the 95 % interval, its method stated."""
+    values = [0.7, 0.8, 0.9]
+    half = report._half_interval(values)
+    assert half == pytest.approx(4.302653 * np.std(values, ddof=1) / np.sqrt(3), rel=1e-6)
+    several = row(2, 0.01, n=3, ci95={"test_accuracy": half})
+    table = tables.layout(made([several]))
+    assert table.cells[0][0] == "0.8000 ± 0.2484"
+    assert "Student's t) over 3 seeds" in table.notes[0]
+    assert next(csv.DictReader(io.StringIO(tables.tidy_csv(made([several])))))["n"] == "3"
+
+
+def test_csv_is_tidy() -> None:
+    """One line a cell: its params, n, every metric; lists as the paper writes them."""
+    lines = list(csv.DictReader(io.StringIO(tables.tidy_csv(made(GRID)))))
+    assert len(lines) == 4
+    assert lines[1]["learning_rate"] == "0.0001"
+    assert lines[1]["hidden"] == "512-512"
+    assert lines[1]["test_accuracy"] == "0.8"
+    assert lines[1]["epoch_seconds_median"] == ""
+
+
+def test_one_axis_and_three_axes_have_a_layout_too() -> None:
+    """The layout is for any grid, not for Table 3 alone."""
+    one = tables.layout(made(GRID[:1] + GRID[2:3], axes=["filter_size"]))
+    assert (one.rows, one.groups) == ([("2",), ("3",)], [""])
+    assert "multicolumn" not in tables.latex(one)
+    three = tables.layout(made(GRID, axes=["model", "filter_size", "learning_rate"]))
+    assert three.rows == [("cnn", "2"), ("cnn", "3")]
+
+
+def test_the_terminal_table_fits_80_columns() -> None:
+    """Three learning rates fit a plain terminal."""
+    rows = [row(size, rate) for size in range(2, 10) for rate in (0.01, 0.001, 0.0001)]
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(tables.terminal(tables.layout(made(rows))))
+    text = console.export_text()
+    assert text.count("0.8000") == 24
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_numbers_in_the_tables_are_those_in_mlflow(finished: Ecsweep) -> None:
+    """Through the provenance file each number is found again, by SQL alone."""
+    folder = finished.home / "reports" / "demo"
+    origin = json.loads((folder / "tiny.provenance.json").read_text())["cells"]
+    with (folder / "tiny.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == len(origin) == 4
+    for line, (cell, source) in zip(lines, origin.items(), strict=True):
+        (run_id,) = source["runs"]
+        query = f"SELECT key, value FROM latest_metrics WHERE run_uuid = '{run_id}'"
+        stored = dict(finished.sql("mlflow.db", query))
+        assert float(line["test_accuracy"]) == stored["test_accuracy"]
+        assert float(line["test_loss"]) == stored["test_loss"]
+        assert line["epoch_seconds_median"] == ""  # two workers: times mean nothing
+        assert line["filter_size"] == str(source["params"]["filter_size"])
+        tags = dict(
+            finished.sql("mlflow.db", f"SELECT key, value FROM tags WHERE run_uuid = '{run_id}'")
+        )
+        assert tags["ecsweep.cell"] == cell
+        assert source["environment"]["backend"] == "tensorflow"
+        assert len(source["dataset"]) == 64
+
+
+def test_reports_go_where_asked(finished: Ecsweep, tmp_path: Path) -> None:
+    """--out and --format choose folder and files; --all finds what has run."""
+    finished.ok("report", "tiny", "--format", "csv", "--out", str(tmp_path / "a"))
+    assert {p.name for p in (tmp_path / "a").iterdir()} == {"tiny.csv", "tiny.provenance.json"}
+    finished.ok("report", "--all", "--out", str(tmp_path / "b"))
+    assert (tmp_path / "b" / "tiny.tex").exists()
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed")
+def test_latex_compiles(finished: Ecsweep, tmp_path: Path) -> None:
+    """Real tables and hostile texts go through a real LaTeX run."""
+    broken = row(3, 0.0001, n=0, metrics={}, failure=HOSTILE)
+    several = row(2, 0.01, ci95={"test_accuracy": 0.01})
+    hostile = made([several, GRID[1], GRID[2], broken], title=HOSTILE)
+    compared = made([replace(r, published=published.values(3, r.params)) for r in GRID])
+    texts = [
+        (finished.home / "reports" / "demo" / "tiny.tex").read_text(),
+        tables.latex(tables.layout(hostile)),
+        tables.latex(tables.layout(compared)),
+        tables.latex(tables.layout(made(GRID[:1], axes=["filter_size"]))),
+    ]
+    document = "\n".join(
+        [
+            r"\documentclass{article}\usepackage{booktabs}\begin{document}",
+            *texts,
+            r"\end{document}",
+        ]
+    )
+    (tmp_path / "tables.tex").write_text(document)
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "tables.pdf").stat().st_size > 10_000
