@@ -149,6 +149,7 @@ def latex(table: Table) -> str:
         "\\centering",
         f"\\caption{{{_escape(table.caption)}}}",
         f"\\label{{{table.label}}}",
+        "\\smallskip",
         f"\\begin{{tabular}}{{{'l' * left}{'r' * columns}}}",
         "\\toprule",
         *(group_heads if table.group_name else []),
@@ -257,5 +258,6 @@ def _escape(text: str) -> str:
     special = {
         "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
         "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+        "<": r"\textless{}", ">": r"\textgreater{}",
     }  # fmt: skip
     return "".join(special.get(character, character) for character in text)
