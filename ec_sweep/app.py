@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ec_sweep import report, spec, tables
-from ec_sweep.errors import EcsweepError
+from ec_sweep.errors import EcsweepError, StudyStoppedError
 from ec_sweep.executors import (
     Executor,
     InlineExecutor,
@@ -19,12 +19,13 @@ from ec_sweep.executors import (
     default_workers,
     usable_cores,
 )
-from ec_sweep.ledger import open_ledger
-from ec_sweep.paths import Home
+from ec_sweep.ledger import find_ledger, open_ledger
+from ec_sweep.paths import Home, check_sqlite
 from ec_sweep.planning import Place, Resolved, StudyStatus, plan_document, status, sweep_files
+from ec_sweep.recording import Recorder, study_lock
 from ec_sweep.spec import Cell
-from ec_sweep.study import Display, Driver, cells_to_run, study_lock
-from ec_sweep.tracking import open_tracker, tracking_uri
+from ec_sweep.study import Display, Driver, cells_to_run
+from ec_sweep.tracking import Tracker, find_tracker, open_tracker, tracking_uri
 
 
 @dataclass
@@ -81,29 +82,30 @@ def run_study(
     """
     home, plan = place.home, resolved.plan
     with study_lock(home, plan.study), interrupts.caught():
-        ledger = open_ledger(home, place.storage, plan.study, create=True)
-        assert ledger is not None
+        ledger = open_ledger(home, place.storage, plan.study)
         todo = cells_to_run(plan.cells, ledger.attempts(), options.retry_failed)
         executor = _executor(home, resolved, options, len(todo), interrupts)
         try:
             if todo:
                 executor.start()  # imports TensorFlow while the driver prepares
-            tracker = open_tracker(home, plan.study, create=True)
-            assert tracker is not None
+            tracker = open_tracker(home, plan.study)
             parent = tracker.open_parent(resolved.sweep.title)
             tracker.store_plan(parent, plan_document(resolved))
             for dataset in resolved.datasets.values():
                 tracker.store_card(parent, dataset.card)
-            left = len(plan.cells) - len(todo)
-            with show(len(plan.cells), left, executor.slots, plan.label) as display:
+            Recorder(home, ledger, tracker).repair()
+            todo = cells_to_run(plan.cells, ledger.attempts(), options.retry_failed)
+            done = len(plan.cells) - len(todo)
+            with show(len(plan.cells), done, executor.slots, plan.label) as display:
                 driver = Driver(home, plan, ledger, tracker, executor, display)
-                driver.repair()
-                todo = cells_to_run(plan.cells, ledger.attempts(), options.retry_failed)
                 driver.run(todo, parent, interrupts)
+        except StudyStoppedError:
+            _close_parent(tracker, parent, status(place, resolved, ledger))
+            raise
         finally:
             executor.close()
         after = status(place, resolved, ledger)
-        tracker.close_parent(parent, _parent_status(after))
+        _close_parent(tracker, parent, after)
     return after
 
 
@@ -111,7 +113,7 @@ def write_report(
     place: Place, name: str, formats: Sequence[str], out: Path | None
 ) -> tuple[report.Report, list[Path]]:
     """Write the tables of a study, ``name@scale``; returns the report and the files."""
-    found = report.build(open_tracker(place.home, name, create=False), name)
+    found = report.build(find_tracker(place.home, name), name)
     folder = out or place.home.reports(found.scale)
     return found, tables.write(found, formats, folder)
 
@@ -122,7 +124,7 @@ def reported_studies(place: Place, scale: str) -> list[str]:
     return [
         name
         for name in names
-        if (tracker := open_tracker(place.home, f"{name}@{scale}", create=False)) and tracker.plan()
+        if (tracker := find_tracker(place.home, f"{name}@{scale}")) and tracker.plan()
     ]
 
 
@@ -135,8 +137,8 @@ def forget(place: Place, resolved: Resolved, cell: str | None) -> int:
         )
     place.home.prepare()
     with study_lock(place.home, resolved.name):
-        ledger = open_ledger(place.home, place.storage, resolved.name, create=False)
-        tracker = open_tracker(place.home, resolved.name, create=False)
+        ledger = find_ledger(place.home, place.storage, resolved.name)
+        tracker = find_tracker(place.home, resolved.name)
         gone = ledger.forget({cell} if cell else known) if ledger else []
         if tracker:
             tracker.forget([attempt.run_id for attempt in gone])
@@ -151,7 +153,7 @@ def serve_ui(home: Home, port: int, announce: Callable[[str], None]) -> int:
     if uri == f"sqlite:///{home.mlflow_db}":
         if not home.mlflow_db.exists():
             raise EcsweepError(f"{home.mlflow_db} does not exist yet. Run a study first.")
-        open_tracker(home, "any", create=False)  # says so if the file is no database
+        check_sqlite(home.mlflow_db)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -161,10 +163,15 @@ def serve_ui(home: Home, port: int, announce: Callable[[str], None]) -> int:
                 f"port {port} on 127.0.0.1 is not free ({error.strerror}). "
                 "Choose another with --port."
             ) from error
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_TRACKING_URI": uri}
+    environment = {
+        **os.environ,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_TRACKING_URI": uri,
+        "PYTHONWARNINGS": "ignore",
+    }
     command = [
         sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
-        "--workers", "1", "--backend-store-uri", uri,
+        "--workers", "1", "--uvicorn-opts", "--log-level warning", "--backend-store-uri", uri,
         "--default-artifact-root", home.artifacts.resolve().as_uri(),
     ]  # fmt: skip
     announce(f"http://127.0.0.1:{port}")
@@ -190,7 +197,6 @@ def _executor(
     return LocalExecutor(slots, max(1, cores // slots), home.work, resolved.name)
 
 
-def _parent_status(after: StudyStatus) -> str:
-    if after.done:
-        return "FINISHED"
-    return "FAILED" if after.count("failed") else "KILLED"
+def _close_parent(tracker: Tracker, parent: str, after: StudyStatus) -> None:
+    unfinished = "FAILED" if after.count("failed") else "KILLED"
+    tracker.close_parent(parent, "FINISHED" if after.done else unfinished)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ec_sweep.attempts import Outcome, Result
 from ec_sweep.errors import EcsweepError
-from ec_sweep.paths import Home, check_sqlite
+from ec_sweep.paths import Home, check_sqlite, make_database, no_room
 from ec_sweep.spec import Cell
 
 if TYPE_CHECKING:
@@ -138,21 +138,41 @@ class Ledger:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
 
-def open_ledger(home: Home, storage: str | None, study: str, *, create: bool) -> Ledger | None:
-    """Open the ledger of a study, ``None`` when there is none and ``create`` is false.
+def open_ledger(home: Home, storage: str | None, study: str) -> Ledger:
+    """Open the ledger of a study, making it and its database if need be.
 
     ``storage`` is an SQLAlchemy URL that replaces the home folder's ``studies.db``.
     """
+    import optuna
+
     if storage is None:
         check_sqlite(home.studies_db)
-        if not create and not home.studies_db.exists():
+        make_database(home.studies_db, optuna.storages.RDBStorage)
+    rdb = _storage(home, storage)
+    optuna.create_study(study_name=study, storage=rdb, direction="maximize", load_if_exists=True)
+    return Ledger(rdb, study)
+
+
+def find_ledger(home: Home, storage: str | None, study: str) -> Ledger | None:
+    """Open the ledger of a study for reading, ``None`` when there is none yet."""
+    if storage is None:
+        check_sqlite(home.studies_db)
+        if not home.studies_db.exists():
             return None
+    try:
+        return Ledger(_storage(home, storage), study)
+    except KeyError:  # no such study
+        return None
+
+
+def _storage(home: Home, storage: str | None) -> "optuna.storages.RDBStorage":
     import optuna
     import sqlalchemy
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     url = storage or f"sqlite:///{home.studies_db}"
+    shown = "the ledger"
     try:
         shown = sqlalchemy.make_url(url).render_as_string(hide_password=True)
         connect_args = {"timeout": 60} if url.startswith("sqlite") else {}
@@ -160,19 +180,14 @@ def open_ledger(home: Home, storage: str | None, study: str, *, create: bool) ->
         if url.startswith("sqlite"):
             with rdb.engine.connect() as connection:
                 connection.execute(sqlalchemy.text("PRAGMA journal_mode=WAL"))
-        if create:
-            optuna.create_study(
-                study_name=study, storage=rdb, direction="maximize", load_if_exists=True
-            )
-        return Ledger(rdb, study)
-    except KeyError:  # no such study yet
-        return None
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError) as error:
+        if no_room(error):
+            raise
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-        place = shown if storage else home.studies_db
         raise EcsweepError(
-            f"{place}: the ledger of studies cannot be opened ({reason})."
+            f"{shown}: the ledger of studies cannot be opened ({reason})."
         ) from error
+    return rdb
 
 
 def _state(trial: "optuna.trial.FrozenTrial") -> State:

@@ -3,6 +3,7 @@
 import errno
 import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,6 +131,23 @@ def no_room(error: BaseException | None) -> str | None:
             return "a database of the home folder: database or disk is full"
         error = error.__cause__ or error.__context__
     return None
+
+
+def make_database(path: Path, make: Callable[[str], object]) -> None:
+    """Make an SQLite database aside, by its URL, and put it in place when it is complete.
+
+    Schemas are made in many steps; one cut off in between could never be opened.
+    """
+    from filelock import FileLock
+
+    with FileLock(path.parent / "work" / f"{path.name}.lock"):
+        if path.exists():
+            return
+        aside = path.with_name(f".{path.name}.new")
+        for leftover in path.parent.glob(f"{aside.name}*"):
+            leftover.unlink()
+        make(f"sqlite:///{aside}")
+        os.replace(aside, path)
 
 
 def check_sqlite(path: Path) -> None:

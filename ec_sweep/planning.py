@@ -9,11 +9,11 @@ from typing import Any
 from ec_sweep import datasets, spec
 from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError, nearest
-from ec_sweep.ledger import DONE, Attempt, Ledger, State, open_ledger, state_of
+from ec_sweep.ledger import DONE, Attempt, Ledger, State, find_ledger, state_of
 from ec_sweep.paths import Home, packed
 from ec_sweep.spec import Cell, Request, Sweep
 from ec_sweep.study import Plan, shown
-from ec_sweep.tracking import open_tracker
+from ec_sweep.tracking import find_tracker
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def resolve(
     sweep = spec.load(path)
     followed = False
     if follow and request.seeds is None and not request.overrides:
-        tracker = open_tracker(place.home, f"{sweep.study}@{request.scale}", create=False)
+        tracker = find_tracker(place.home, f"{sweep.study}@{request.scale}")
         last = tracker.plan() if tracker else None
         if last:
             overrides = tuple((name, value) for name, value in last["request"]["set"].items())
@@ -194,7 +194,7 @@ def resolve(
 def status(place: Place, resolved: Resolved, ledger: Ledger | None = None) -> StudyStatus:
     """Return the state of every cell; nothing is written."""
     if ledger is None:
-        ledger = open_ledger(place.home, place.storage, resolved.name, create=False)
+        ledger = find_ledger(place.home, place.storage, resolved.name)
     attempts = ledger.attempts() if ledger else {}
     cells = [CellStatus(cell, attempts.get(str(cell.id), ())) for cell in resolved.cells]
     return StudyStatus(resolved, cells)

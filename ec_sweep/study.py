@@ -4,14 +4,9 @@ One driver per study, so there is nothing to race for. Every step of recording
 can be repeated, so a driver that dies at any point is repaired by the next.
 """
 
-import json
-import os
-import socket
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,14 +16,13 @@ from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError, StudyStoppedError
 from ec_sweep.executors import Executor
 from ec_sweep.ledger import LOST_AT_MOST, Attempt, Ledger, State, lost_in_a_row, state_of
-from ec_sweep.paths import Home, write_atomically
+from ec_sweep.paths import Home
+from ec_sweep.recording import Recorder
 from ec_sweep.spec import Cell
 from ec_sweep.tracking import Tracker
 
 SAME_ERROR_AT_MOST = 3
 """Cells that may fail with one and the same error before the study stops."""
-_ORPHAN_WAIT = 30.0
-"""Seconds that a worker of a dead driver has to disappear."""
 _POLL = 0.2  # seconds between looks at Ctrl-C
 
 
@@ -115,6 +109,7 @@ class Driver:
     ) -> None:
         self._home = home
         self._plan = plan
+        self._recorder = Recorder(home, ledger, tracker)
         self._ledger = ledger
         self._tracker = tracker
         self._executor = executor
@@ -124,22 +119,6 @@ class Driver:
         self._alone: deque[Cell] = deque()
         self._history: dict[str, list[Attempt]] = {}
         self._errors: defaultdict[str, set[str]] = defaultdict(set)
-
-    def repair(self) -> None:
-        """Bring ledger, tracker and work folders to one state after a driver that died."""
-        known: set[str] = set()
-        for attempts in self._ledger.attempts().values():
-            for attempt in attempts:
-                known.add(attempt.run_id)
-                folder = AttemptFolder(self._home.attempt(attempt.run_id))
-                if attempt.state == "running":
-                    self._repair_attempt(attempt, folder)
-                elif folder.path.exists():
-                    folder.remove()  # it died between telling the trial and this
-        for run in self._tracker.runs():
-            if run.status == "RUNNING" and run.run_id not in known:
-                folder = AttemptFolder(self._home.attempt(run.run_id))
-                self._tracker.finish(run.run_id, Result("interrupted", now()), folder)
 
     def run(self, cells: Sequence[Cell], parent: str, interrupts: Callable[[], int]) -> None:
         """Run cells until all are recorded, or until interrupted.
@@ -209,7 +188,7 @@ class Driver:
         """Record an attempt, and decide whether its cell is tried again."""
         running = self._running.pop(run_id)
         result = self._judge(running, result)
-        self._record(run_id, running.number, running.folder, result)
+        self._recorder.record(run_id, running.number, running.folder, result)
         cell_id = str(running.cell.id)
         self._history.setdefault(cell_id, []).append(
             Attempt(
@@ -235,12 +214,6 @@ class Driver:
             return replace(result, outcome="not_available")
         return result
 
-    def _record(self, run_id: str, number: int, folder: AttemptFolder, result: Result) -> None:
-        """Write an attempt's end, in the order that makes every crash repairable."""
-        self._tracker.finish(run_id, result, folder)
-        self._ledger.finish(number, result)
-        folder.remove()
-
     def _count_error(self, cell: Cell, result: Result) -> None:
         frames = [line for line in result.traceback.splitlines() if line.startswith("  File ")]
         cells = self._errors[f"{result.message.partition(':')[0]} {frames[-1:]}"]
@@ -260,57 +233,3 @@ class Driver:
         for run_id in list(self._running):
             written = self._running[run_id].folder.result()  # perhaps just before the end
             self._conclude(run_id, written or Result("interrupted", now()))
-
-    def _repair_attempt(self, attempt: Attempt, folder: AttemptFolder) -> None:
-        with folder.lock(_ORPHAN_WAIT) as free:
-            if not free:
-                raise EcsweepError(
-                    f"cell {attempt.cell} is still being trained by a worker whose driver is gone "
-                    f"({folder.path} is locked). End that process, then run the command again."
-                )
-            events, result = folder.events(), folder.result()
-        if result is None:
-            value = self._tracker.finished_value(attempt.run_id)
-            if value is not None:  # recorded in MLflow already; only the trial was not told
-                self._ledger.finish(attempt.number, Result("complete", now(), value=value))
-                return
-            result = Result("interrupted", now())
-        if events:
-            self._tracker.log(attempt.run_id, events)
-        self._record(attempt.run_id, attempt.number, folder, result)
-
-
-@contextmanager
-def study_lock(home: Home, study: str) -> Iterator[None]:
-    """Be the only driver of a study; the system frees the lock when this process dies.
-
-    Raises:
-        EcsweepError: another driver holds it, with its host, process and start.
-    """
-    from filelock import FileLock, Timeout
-
-    path = home.study_lock(study)
-    holder = path.with_suffix(".holder.json")
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        try:
-            who = json.loads(holder.read_text())
-            by = f"process {who['pid']} on {who['host']} since {who['since']}"
-        except (OSError, ValueError, KeyError):
-            by = "another process"
-        raise EcsweepError(
-            f"{study} is being run by {by}. Wait for it, or stop it with Ctrl-C there."
-        ) from None
-    try:
-        who = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "since": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        write_atomically(holder, json.dumps(who))
-        yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()

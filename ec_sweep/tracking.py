@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import ec_sweep
 from ec_sweep.attempts import AttemptFolder, Event, Result, now
 from ec_sweep.errors import EcsweepError
-from ec_sweep.paths import Home, check_sqlite
+from ec_sweep.paths import Home, check_sqlite, make_database, no_room
 from ec_sweep.spec import Cell
 
 if TYPE_CHECKING:
@@ -227,14 +227,26 @@ def tracking_uri(home: Home) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home.mlflow_db}"
 
 
-def open_tracker(home: Home, study: str, *, create: bool) -> Tracker | None:
-    """Open the experiment of a study, ``None`` when there is none and ``create`` is false."""
-    uri = tracking_uri(home)
-    local = uri == f"sqlite:///{home.mlflow_db}"
-    if local:
-        check_sqlite(home.mlflow_db)
-        if not create and not home.mlflow_db.exists():
-            return None
+def open_tracker(home: Home, study: str) -> Tracker:
+    """Open the experiment of a study, making it and its database if need be."""
+    client = _client(home)
+    if tracker := _existing(client, study):
+        return tracker
+    location = home.artifacts.resolve().as_uri() if _is_local(home) else None
+    # The UI opens such an experiment on its training runs, not on language models.
+    tags = {"mlflow.experimentKind": "custom_model_development"}
+    return Tracker(client, client.create_experiment(study, location, tags), study)
+
+
+def find_tracker(home: Home, study: str) -> Tracker | None:
+    """Open the experiment of a study for reading, ``None`` when there is none yet."""
+    if _is_local(home) and not home.mlflow_db.exists():
+        return None
+    return _existing(_client(home), study)
+
+
+def _client(home: Home) -> "MlflowClient":
+    check_sqlite(home.mlflow_db)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
@@ -242,27 +254,34 @@ def open_tracker(home: Home, study: str, *, create: bool) -> Tracker | None:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    if local:
-        # MLflow leaves SQLite's slow default on; the mode is kept in the file.
-        with contextlib.closing(sqlite3.connect(home.mlflow_db)) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
     try:
-        client = MlflowClient(uri)
-        experiment = client.get_experiment_by_name(study)
-        if experiment is None and not create:
-            return None
-        if experiment is None:
-            location = home.artifacts.resolve().as_uri() if local else None
-            return Tracker(client, client.create_experiment(study, location), study)
+        if _is_local(home):
+            make_database(home.mlflow_db, lambda url: MlflowClient(url).search_experiments())
+            # MLflow leaves SQLite's slow default on; the mode is kept in the file.
+            with contextlib.closing(sqlite3.connect(home.mlflow_db)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+        return MlflowClient(tracking_uri(home))
     except MlflowException as error:
+        if no_room(error):
+            raise
         reason = str(error).splitlines()[0]
         raise EcsweepError(f"MLflow's data cannot be opened ({reason}).") from error
+
+
+def _existing(client: "MlflowClient", study: str) -> Tracker | None:
+    experiment = client.get_experiment_by_name(study)
+    if experiment is None:
+        return None
     if experiment.lifecycle_stage == "deleted":
         raise EcsweepError(
             f"the MLflow experiment {study} was deleted. Bring it back with "
             f"'mlflow experiments restore --experiment-id {experiment.experiment_id}'."
         )
     return Tracker(client, experiment.experiment_id, study)
+
+
+def _is_local(home: Home) -> bool:
+    return tracking_uri(home) == f"sqlite:///{home.mlflow_db}"
 
 
 def _param(value: object) -> str:

@@ -8,7 +8,6 @@ import contextlib
 import gc
 import os
 import platform
-import resource
 import statistics
 import time
 import traceback
@@ -20,6 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
+import psutil
 
 from ec_sweep import metrics, stopping
 from ec_sweep.attempts import AttemptFolder, Event, Result, Task, now
@@ -329,15 +329,18 @@ def _cpu() -> str:
 
 
 def _reset_peak_memory() -> None:
-    """Make the kernel forget the peak of earlier trials; elsewhere it stays the process' own."""
+    """Make Linux forget the peak of the worker's earlier trials."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def _peak_memory_mb() -> float:
-    """Return the most memory this process held since the trial began, in MiB."""
+    """Return the most memory this process held since the trial began, in MiB.
+
+    Where the kernel does not say: what it holds now.
+    """
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM"):
                 return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return float(psutil.Process().memory_info().rss) / 2**20

@@ -21,7 +21,8 @@ from ec_sweep.errors import EcsweepError, StudyStoppedError
 from ec_sweep.executors import Message
 from ec_sweep.ledger import Ledger, open_ledger, state_of
 from ec_sweep.paths import Home
-from ec_sweep.study import Driver, Plan, cells_to_run, study_lock
+from ec_sweep.recording import Recorder, study_lock
+from ec_sweep.study import Driver, Plan, cells_to_run
 from ec_sweep.tracking import Tracker, open_tracker
 
 NAME = "scripted@demo"
@@ -91,15 +92,11 @@ class Setup:
 
     @property
     def ledger(self) -> Ledger:
-        ledger = open_ledger(self.home, None, NAME, create=True)
-        assert ledger is not None
-        return ledger
+        return open_ledger(self.home, None, NAME)
 
     @property
     def tracker(self) -> Tracker:
-        tracker = open_tracker(self.home, NAME, create=True)
-        assert tracker is not None
-        return tracker
+        return open_tracker(self.home, NAME)
 
     def drive(
         self,
@@ -112,7 +109,7 @@ class Setup:
         executor = ScriptedExecutor(slots, script)
         driver = Driver(self.home, self.plan, ledger, tracker, executor, Quiet())
         parent = tracker.open_parent("")
-        driver.repair()
+        Recorder(self.home, ledger, tracker).repair()
         todo = cells_to_run(self.cells, ledger.attempts(), retry_failed)
         driver.run(todo, parent, lambda: 0)
         return executor
@@ -349,7 +346,7 @@ def test_a_cell_whose_worker_still_lives_is_not_issued_again(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A locked attempt folder means an orphan is still at work."""
-    monkeypatch.setattr("ec_sweep.study._ORPHAN_WAIT", 0.1)
+    monkeypatch.setattr("ec_sweep.recording._ORPHAN_WAIT", 0.1)
     with crash_at("executor", "submit", "before", call=1):
         setup.drive()
     (folder,) = (AttemptFolder(path) for path in setup.home.work.iterdir() if path.is_dir())

@@ -1,0 +1,103 @@
+"""Recording an attempt's end, and repairing what a driver that died left half recorded.
+
+Every step can be repeated: what was done already changes nothing.
+"""
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from ec_sweep.attempts import AttemptFolder, Result, now
+from ec_sweep.errors import EcsweepError
+from ec_sweep.ledger import Attempt, Ledger
+from ec_sweep.paths import Home, write_atomically
+from ec_sweep.tracking import Tracker
+
+_ORPHAN_WAIT = 30.0
+"""Seconds that a worker of a dead driver has to disappear."""
+
+
+class Recorder:
+    """Writes attempts' ends to tracker and ledger, in the order that makes crashes repairable."""
+
+    def __init__(self, home: Home, ledger: Ledger, tracker: Tracker) -> None:
+        self._home, self._ledger, self._tracker = home, ledger, tracker
+
+    def record(self, run_id: str, number: int, folder: AttemptFolder, result: Result) -> None:
+        """Write an attempt's end, in the order that makes every crash repairable."""
+        self._tracker.finish(run_id, result, folder)
+        self._ledger.finish(number, result)
+        folder.remove()
+
+    def repair(self) -> None:
+        """Bring ledger, tracker and work folders to one state after a driver that died."""
+        known: set[str] = set()
+        for attempts in self._ledger.attempts().values():
+            for attempt in attempts:
+                known.add(attempt.run_id)
+                folder = AttemptFolder(self._home.attempt(attempt.run_id))
+                if attempt.state == "running":
+                    self._repair_attempt(attempt, folder)
+                elif folder.path.exists():
+                    folder.remove()  # it died between telling the trial and this
+        for run in self._tracker.runs():
+            if run.status == "RUNNING" and run.run_id not in known:
+                folder = AttemptFolder(self._home.attempt(run.run_id))
+                self._tracker.finish(run.run_id, Result("interrupted", now()), folder)
+
+    def _repair_attempt(self, attempt: Attempt, folder: AttemptFolder) -> None:
+        with folder.lock(_ORPHAN_WAIT) as free:
+            if not free:
+                raise EcsweepError(
+                    f"cell {attempt.cell} is still being trained by a worker whose driver is gone "
+                    f"({folder.path} is locked). End that process, then run the command again."
+                )
+            events, result = folder.events(), folder.result()
+        if result is None:
+            value = self._tracker.finished_value(attempt.run_id)
+            if value is not None:  # recorded in MLflow already; only the trial was not told
+                self._ledger.finish(attempt.number, Result("complete", now(), value=value))
+                return
+            result = Result("interrupted", now())
+        if events:
+            self._tracker.log(attempt.run_id, events)
+        self.record(attempt.run_id, attempt.number, folder, result)
+
+
+@contextmanager
+def study_lock(home: Home, study: str) -> Iterator[None]:
+    """Be the only driver of a study; the system frees the lock when this process dies.
+
+    Raises:
+        EcsweepError: another driver holds it, with its host, process and start.
+    """
+    from filelock import FileLock, Timeout
+
+    path = home.study_lock(study)
+    holder = path.with_suffix(".holder.json")
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        try:
+            who = json.loads(holder.read_text())
+            by = f"process {who['pid']} on {who['host']} since {who['since']}"
+        except (OSError, ValueError, KeyError):
+            by = "another process"
+        raise EcsweepError(
+            f"{study} is being run by {by}. Wait for it, or stop it with Ctrl-C there."
+        ) from None
+    try:
+        who = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        write_atomically(holder, json.dumps(who))
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
