@@ -303,16 +303,14 @@ def _run_study(
 
     resolved = planning.resolve(where, name, asked, follow=not defaults, build=True)
     if asked.scale == "demo":
-        typer.echo(
-            f"{resolved.sweep.study} at demo scale: the embedded sample. "
-            f"The real thing: ecsweep study {name} --scale paper"
-        )
+        typer.echo(f"Demo scale (embedded sample). Full size: ecsweep study {name} --scale paper")
     _say_request(resolved)
     interrupts = app.Interrupts()
     found = app.run_study(where, resolved, options, progress, interrupts)
     if interrupts.count:
         left = found.count("waiting", "interrupted", "running")
-        typer.echo(f"Interrupted with {left} cells left. Go on with: ecsweep study {name}")
+        scale = "" if asked.scale == "demo" else f" --scale {asked.scale}"
+        typer.echo(f"Interrupted with {left} cells left. Go on with: ecsweep study {name}{scale}")
         raise typer.Exit(ExitCode.INTERRUPTED)
     _finish_study(where, found)
     return found.done
