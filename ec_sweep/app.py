@@ -10,22 +10,17 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ec_sweep import report, spec, tables
-from ec_sweep.errors import EcsweepError, StudyStoppedError
-from ec_sweep.executors import (
-    Executor,
-    InlineExecutor,
-    LocalExecutor,
-    default_workers,
-    usable_cores,
-)
-from ec_sweep.ledger import find_ledger, open_ledger
+from ec_sweep import report, tables
+from ec_sweep.errors import EcsweepError
+from ec_sweep.executors import Executor, InlineExecutor, LocalExecutor
+from ec_sweep.ledger import open_ledger
+from ec_sweep.machine import default_workers, usable_cores
 from ec_sweep.paths import Home, check_sqlite
 from ec_sweep.planning import Place, Resolved, StudyStatus, plan_document, status, sweep_files
 from ec_sweep.recording import Recorder, study_lock
 from ec_sweep.spec import Cell
 from ec_sweep.study import Display, Driver, cells_to_run
-from ec_sweep.tracking import Tracker, find_tracker, open_tracker, tracking_uri
+from ec_sweep.tracking import find_tracker, open_tracker, tracking_uri
 
 
 @dataclass
@@ -84,7 +79,7 @@ def run_study(
     with study_lock(home, plan.study), interrupts.caught():
         ledger = open_ledger(home, place.storage, plan.study)
         todo = cells_to_run(plan.cells, ledger.attempts(), options.retry_failed)
-        executor = _executor(home, resolved, options, len(todo), interrupts)
+        executor = _executor(home, resolved, options, todo, interrupts)
         try:
             if todo:
                 executor.start()  # imports TensorFlow while the driver prepares
@@ -98,14 +93,14 @@ def run_study(
             done = len(plan.cells) - len(todo)
             with show(len(plan.cells), done, executor.slots, plan.label) as display:
                 driver = Driver(home, plan, ledger, tracker, executor, display)
-                driver.run(todo, parent, interrupts)
-        except StudyStoppedError:
-            _close_parent(tracker, parent, status(place, resolved, ledger))
-            raise
+                try:
+                    driver.run(todo, parent, interrupts)
+                finally:
+                    after = status(place, resolved, ledger)
+                    unfinished = "FAILED" if after.count("failed") else "KILLED"
+                    tracker.close_parent(parent, "FINISHED" if after.done else unfinished)
         finally:
             executor.close()
-        after = status(place, resolved, ledger)
-        _close_parent(tracker, parent, after)
     return after
 
 
@@ -120,28 +115,27 @@ def write_report(
 
 def reported_studies(place: Place, scale: str) -> list[str]:
     """Return the studies that have been run at this scale, of those whose files are known."""
-    names = [spec.load(path).study for path in sweep_files().values()]
     return [
         name
-        for name in names
+        for name in sweep_files()
         if (tracker := find_tracker(place.home, f"{name}@{scale}")) and tracker.plan()
     ]
 
 
 def forget(place: Place, resolved: Resolved, cell: str | None) -> int:
     """Forget the attempts at one cell or at all; returns how many there were."""
-    known = {str(status.id) for status in resolved.cells}
+    known = {str(own.id) for own in resolved.cells}
     if cell is not None and cell not in known:
         raise EcsweepError(
             f"{resolved.name} has no cell {cell}. See: ecsweep status {resolved.sweep.study}"
         )
     place.home.prepare()
     with study_lock(place.home, resolved.name):
-        ledger = find_ledger(place.home, place.storage, resolved.name)
-        tracker = find_tracker(place.home, resolved.name)
-        gone = ledger.forget({cell} if cell else known) if ledger else []
-        if tracker:
-            tracker.forget([attempt.run_id for attempt in gone])
+        ledger = open_ledger(place.home, place.storage, resolved.name)
+        tracker = open_tracker(place.home, resolved.name)
+        Recorder(place.home, ledger, tracker).repair()  # attempts of a driver that died end first
+        gone = ledger.forget({cell} if cell else known)
+        tracker.forget([attempt.run_id for attempt in gone])
     return len(gone)
 
 
@@ -166,14 +160,15 @@ def serve_ui(home: Home, port: int, announce: Callable[[str], None]) -> int:
     environment = {
         **os.environ,
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_TRACKING_URI": uri,
+        "MLFLOW_BACKEND_STORE_URI": uri,  # not an argument: it may hold a password
         "PYTHONWARNINGS": "ignore",
     }
     command = [
         sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
-        "--workers", "1", "--uvicorn-opts", "--log-level warning", "--backend-store-uri", uri,
+        "--workers", "1", "--uvicorn-opts", "--log-level warning",
         "--default-artifact-root", home.artifacts.resolve().as_uri(),
     ]  # fmt: skip
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the server too
     announce(f"http://127.0.0.1:{port}")
     with subprocess.Popen(command, env=environment) as server:
         try:
@@ -185,18 +180,20 @@ def serve_ui(home: Home, port: int, announce: Callable[[str], None]) -> int:
 
 
 def _executor(
-    home: Home, resolved: Resolved, options: Options, todo: int, interrupts: Interrupts
+    home: Home, resolved: Resolved, options: Options, todo: Sequence[Cell], interrupts: Interrupts
 ) -> Executor:
     cores = usable_cores()
+    deterministic = [cell.hyperparameters.deterministic for cell in todo]
     if options.executor == "inline":
+        if any(deterministic):
+            raise EcsweepError(
+                "cells with deterministic: true need worker processes. Use --executor local."
+            )
         return InlineExecutor(cores, interrupts)
     slots = options.workers or default_workers()
     if resolved.sweep.timing == "exclusive":
         slots = 1
-    slots = max(1, min(slots, todo))
-    return LocalExecutor(slots, max(1, cores // slots), home.work, resolved.name)
-
-
-def _close_parent(tracker: Tracker, parent: str, after: StudyStatus) -> None:
-    unfinished = "FAILED" if after.count("failed") else "KILLED"
-    tracker.close_parent(parent, "FINISHED" if after.done else unfinished)
+    slots = max(1, min(slots, len(todo)))
+    threads = max(1, cores // slots)
+    first = any(deterministic[:1])
+    return LocalExecutor(slots, threads, home.work, resolved.name, deterministic=first)

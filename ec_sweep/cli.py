@@ -102,7 +102,7 @@ def show_plan(
 ) -> None:
     """Show the cells that a study would run; nothing is written."""
     from ec_sweep import output, planning
-    from ec_sweep.executors import default_workers
+    from ec_sweep.machine import default_workers
     from ec_sweep.progress import duration
 
     where = place(home, storage)

@@ -5,15 +5,9 @@ Optuna or MLflow. A worker that dies becomes a result like any other.
 """
 
 import contextlib
-import ctypes
-import faulthandler
 import multiprocessing
 import os
-import queue
-import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,11 +18,16 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from ec_sweep.attempts import AttemptFolder, Event, Result, Task, now
+from ec_sweep.errors import EcsweepError
+from ec_sweep.machine import visible_gpus
+from ec_sweep.worker import CannotStart, serve
 
-MEMORY_PER_WORKER = 2_500_000_000
-"""Bytes that a worker is reckoned to need: TensorFlow, and the single CNN at paper scale."""
 _GRACE = 15.0
 """Seconds that a worker has to stop a trial when asked to."""
+_EXIT = 5.0
+"""Seconds that a worker which has closed its pipe has to be gone."""
+_LAST_WORDS = 4000
+"""Characters of a lost worker's log that are kept."""
 
 
 class Message(NamedTuple):
@@ -54,6 +53,10 @@ class Executor(Protocol):
 
     def poll(self, timeout: float) -> list[Message]:
         """Return what arrived, after at most ``timeout`` seconds if nothing did."""
+        ...
+
+    def release(self) -> None:
+        """Give back what idle workers hold; they are started anew when needed."""
         ...
 
     def stop(self) -> None:
@@ -99,6 +102,9 @@ class InlineExecutor:
         said.append(result)
         return [Message(task.run_id, content) for content in said]
 
+    def release(self) -> None:
+        """See `Executor`; there are none."""
+
     def stop(self) -> None:
         """See `Executor`; the trial itself looks at the interrupts."""
 
@@ -120,11 +126,14 @@ class _Worker:
 class LocalExecutor:
     """Long-lived worker processes on this machine, each serving one trial at a time."""
 
-    def __init__(self, slots: int, threads: int, logs: Path, name: str) -> None:
+    def __init__(
+        self, slots: int, threads: int, logs: Path, name: str, *, deterministic: bool = False
+    ) -> None:
         self.slots = slots
         self._threads = threads
         self._logs = logs
         self._name = name
+        self._deterministic = deterministic
         self._gpus = visible_gpus()
         self._workers: list[_Worker | None] = [None] * slots
         self._stopping = False
@@ -132,7 +141,7 @@ class LocalExecutor:
     def start(self) -> None:
         """See `Executor`."""
         for slot in range(self.slots):
-            self._workers[slot] = self._spawn(slot, deterministic=False)
+            self._workers[slot] = self._spawn(slot, self._deterministic)
 
     def submit(self, task: Task) -> None:
         """See `Executor`."""
@@ -155,6 +164,13 @@ class LocalExecutor:
         ready = wait(list(busy), timeout)
         return [message for worker in map(busy.get, ready) for message in self._receive(worker)]  # type: ignore[arg-type]
 
+    def release(self) -> None:
+        """See `Executor`."""
+        for slot, worker in enumerate(self._workers):
+            if worker and not worker.task:
+                self._end(worker)
+                self._workers[slot] = None
+
     def stop(self) -> None:
         """See `Executor`; a worker that does not answer in time is killed by a timer."""
         self._stopping = True
@@ -176,8 +192,6 @@ class LocalExecutor:
         """See `Executor`."""
         for worker in filter(None, self._workers):
             self._end(worker)
-            if worker.task is None:
-                worker.log.unlink(missing_ok=True)
         self._workers = [None] * self.slots
 
     def _suits(self, slot: int, deterministic: bool) -> bool:
@@ -193,12 +207,18 @@ class LocalExecutor:
         log = self._logs / f"{self._name}-worker-{slot}.log"
         gpu = self._gpus[slot % len(self._gpus)] if self._gpus else None
         process = multiprocessing.get_context("spawn").Process(
-            target=_serve,
+            target=serve,
             args=(theirs, os.getpid(), log, self._threads, deterministic, gpu),
             name=f"ecsweep-worker-{slot}",
             daemon=True,
         )
-        process.start()
+        # Ctrl-C and SIGTERM reach the whole group: they are the driver's to handle, and a worker
+        # is born deaf to them. It dies with the driver, or by SIGKILL.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         return _Worker(process, ours, deterministic, log)
 
@@ -209,124 +229,37 @@ class LocalExecutor:
         try:
             while worker.task and worker.connection.poll():
                 content = worker.connection.recv()
+                if isinstance(content, CannotStart):
+                    raise EcsweepError(f"a worker cannot start: {content.reason}.")
                 if isinstance(content, Result):
                     worker.task = None
                 yield Message(task.run_id, content)
         except (EOFError, OSError):
-            worker.process.join()
+            worker.process.join(_EXIT)
+            result = AttemptFolder(task.folder).result()  # perhaps written just before it died
+            result = result or self._lost(worker)
+            self._end(worker)
             worker.task = None
             self._workers[self._workers.index(worker)] = None
-            written = AttemptFolder(task.folder).result()  # perhaps just before it died
-            yield Message(task.run_id, written or self._lost(worker))
+            yield Message(task.run_id, result)
 
     def _lost(self, worker: _Worker) -> Result:
         if self._stopping:
             return Result("interrupted", now())
-        code = worker.process.exitcode or 0
+        code, last_words = worker.process.exitcode or 0, ""
         cause = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        with contextlib.suppress(OSError):  # the log says what a library said at the end
+            last_words = worker.log.read_text(errors="replace")[-_LAST_WORDS:]
         return Result(
             "interrupted",
             now(),
             failure="lost",
-            message=f"its worker was {cause}; see {worker.log}",
+            message=f"its worker was {cause}",
+            traceback=last_words,
         )
 
     def _end(self, worker: _Worker) -> None:
         worker.process.kill()
         worker.process.join()
         worker.connection.close()
-
-
-def _serve(
-    connection: Connection,
-    driver: int,
-    log: Path,
-    threads: int,
-    deterministic: bool,
-    gpu: str | None,
-) -> None:
-    """Be a worker: train what arrives until the driver is gone."""
-    _redirect_output(log)
-    faulthandler.enable()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
-    _die_with(driver)
-    if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
-    stopped = threading.Event()
-    threading.Thread(target=_listen, args=(connection, tasks, stopped), daemon=True).start()
-    from ec_sweep import trial
-
-    trial.configure(threads, deterministic)
-    while True:
-        task = tasks.get()
-        with AttemptFolder(task.folder).lock() as held:
-            if not held:
-                raise RuntimeError(f"another worker holds {task.folder}")
-            result = trial.run(task, connection.send, stopped.is_set)
-        connection.send(result)
-
-
-def _listen(
-    connection: Connection, tasks: "queue.SimpleQueue[Task]", stopped: threading.Event
-) -> None:
-    """Pass on tasks; ``None`` stops the trial under way; end with the driver."""
-    while True:
-        try:
-            message = connection.recv()
-        except (EOFError, OSError):
-            os._exit(1)
-        if message is None:
-            stopped.set()
-        else:
-            tasks.put(message)
-
-
-def _redirect_output(log: Path) -> None:
-    """Keep what the worker and its native libraries print out of the terminal."""
-    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    os.dup2(handle, sys.stdout.fileno())
-    os.dup2(handle, sys.stderr.fileno())
-    os.close(handle)
-
-
-def _die_with(driver: int) -> None:
-    """Make the kernel kill this process when the driver dies, even deep in native code.
-
-    Elsewhere than on Linux the listening thread does it, as soon as Python runs.
-    """
-    if sys.platform == "linux":
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-    if os.getppid() != driver:  # it died before we asked
-        os._exit(1)
-
-
-def visible_gpus() -> list[str]:
-    """Return the names under which CUDA knows the GPUs of this machine; the driver has no CUDA."""
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:
-        return [gpu for gpu in chosen.split(",") if gpu.strip() not in ("", "-1")]
-    if not shutil.which("nvidia-smi"):
-        return []
-    query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
-    listed = subprocess.run(query, capture_output=True, text=True, check=False, timeout=30)
-    return listed.stdout.split() if listed.returncode == 0 else []
-
-
-def usable_cores() -> int:
-    """Return the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def default_workers() -> int:
-    """Return how many workers this machine can hold: one a GPU, else one a core.
-
-    On CPUs several single-threaded workers beat one with many threads.
-    """
-    import psutil
-
-    in_memory = int(psutil.virtual_memory().available // MEMORY_PER_WORKER)
-    return max(1, min(len(visible_gpus()) or usable_cores(), in_memory))
+        worker.log.unlink(missing_ok=True)

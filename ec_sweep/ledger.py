@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ec_sweep.attempts import Outcome, Result
@@ -33,6 +34,8 @@ class Attempt:
     run_id: str
     state: State
     failure: str | None
+    concurrency: int = 1
+    """Trials that shared the machine with it, itself included."""
     seconds: float | None = None
     """From start to end, when it has ended."""
 
@@ -43,12 +46,12 @@ def state_of(attempts: Sequence[Attempt]) -> State:
 
 
 def lost_in_a_row(attempts: Sequence[Attempt]) -> int:
-    """Count the workers lost at the end of a cell's attempts."""
+    """Count the workers that a cell has lost since it last ended by itself."""
     count = 0
     for attempt in reversed(attempts):
-        if attempt.state != "interrupted" or attempt.failure != "lost":
+        if attempt.state != "interrupted":
             break
-        count += 1
+        count += attempt.failure == "lost"
     return count
 
 
@@ -74,13 +77,21 @@ class Ledger:
                 run_id=attributes["run_id"],
                 state=_state(trial),
                 failure=attributes.get("failure"),
+                concurrency=attributes.get("concurrency", 1),
                 seconds=trial.duration.total_seconds() if trial.duration else None,
             )
             found.setdefault(attempt.cell, []).append(attempt)
         return found
 
-    def start(self, cell: Cell, attempt: int, run_id: str, axes: Mapping[str, list[Any]]) -> int:
-        """Enter an attempt as running, in one write; returns its number.
+    def start(
+        self,
+        cell: Cell,
+        attempt: int,
+        run_id: str,
+        concurrency: int,
+        axes: Mapping[str, list[Any]],
+    ) -> Attempt:
+        """Enter an attempt as running, in one write.
 
         ``axes`` gives the values of each grid axis. Numbers among them become
         Optuna parameters, with ranges because Optuna refuses categories that
@@ -97,7 +108,12 @@ class Ledger:
                     min(values), max(values)
                 )
         params = {name: getattr(cell.hyperparameters, name) for name in distributions}
-        attributes = {"cell": cell.id, "attempt": attempt, "run_id": run_id}
+        attributes = {
+            "cell": cell.id,
+            "attempt": attempt,
+            "run_id": run_id,
+            "concurrency": concurrency,
+        }
         trial = optuna.create_trial(
             state=optuna.trial.TrialState.RUNNING,
             params=params,
@@ -105,7 +121,8 @@ class Ledger:
             user_attrs=attributes,
         )
         trial_id = self._storage.create_new_trial(self._study_id, trial)
-        return self._storage.get_trial(trial_id).number
+        number = self._storage.get_trial(trial_id).number
+        return Attempt(number, str(cell.id), attempt, run_id, "running", None, concurrency)
 
     def finish(self, number: int, result: Result) -> None:
         """Tell how an attempt ended; telling it again changes nothing."""
@@ -130,6 +147,12 @@ class Ledger:
         self._storage.set_study_user_attr(self._study_id, "forgotten", numbers)
         return gone
 
+    def forgotten_runs(self) -> set[str]:
+        """Return the MLflow runs of forgotten attempts."""
+        forgotten = self._forgotten()
+        trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
+        return {trial.user_attrs["run_id"] for trial in trials if trial.number in forgotten}
+
     def _forgotten(self) -> set[int]:
         """Return the numbers of forgotten trials: Optuna deletes no single one."""
         return set(self._storage.get_study_user_attrs(self._study_id).get("forgotten", ()))
@@ -145,8 +168,10 @@ def open_ledger(home: Home, storage: str | None, study: str) -> Ledger:
     """
     import optuna
 
+    path = _sqlite_path(home, storage)
+    if path:
+        check_sqlite(path)
     if storage is None:
-        check_sqlite(home.studies_db)
         make_database(home.studies_db, optuna.storages.RDBStorage)
     rdb = _storage(home, storage)
     optuna.create_study(study_name=study, storage=rdb, direction="maximize", load_if_exists=True)
@@ -155,14 +180,32 @@ def open_ledger(home: Home, storage: str | None, study: str) -> Ledger:
 
 def find_ledger(home: Home, storage: str | None, study: str) -> Ledger | None:
     """Open the ledger of a study for reading, ``None`` when there is none yet."""
-    if storage is None:
-        check_sqlite(home.studies_db)
-        if not home.studies_db.exists():
+    path = _sqlite_path(home, storage)
+    if path:
+        check_sqlite(path)
+        if not path.exists():
             return None
     try:
         return Ledger(_storage(home, storage), study)
     except KeyError:  # no such study
         return None
+
+
+def _sqlite_path(home: Home, storage: str | None) -> Path | None:
+    """Return the file that holds the ledger, ``None`` when it is on a server."""
+    if storage is None:
+        return home.studies_db
+    import sqlalchemy
+
+    try:
+        url = sqlalchemy.make_url(storage)
+    except sqlalchemy.exc.ArgumentError as error:
+        raise EcsweepError(
+            "--storage must be an SQLAlchemy URL such as "
+            "postgresql+psycopg://user@host/database or sqlite:////folder/studies.db."
+        ) from error
+    on_disk = url.get_backend_name() == "sqlite" and url.database
+    return Path(str(url.database)) if on_disk else None
 
 
 def _storage(home: Home, storage: str | None) -> "optuna.storages.RDBStorage":
@@ -172,21 +215,18 @@ def _storage(home: Home, storage: str | None) -> "optuna.storages.RDBStorage":
     logging.getLogger("alembic").setLevel(logging.WARNING)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     url = storage or f"sqlite:///{home.studies_db}"
-    shown = "the ledger"
+    connect_args = {"timeout": 60} if url.startswith("sqlite") else {}
     try:
-        shown = sqlalchemy.make_url(url).render_as_string(hide_password=True)
-        connect_args = {"timeout": 60} if url.startswith("sqlite") else {}
         rdb = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": connect_args})
-        if url.startswith("sqlite"):
+        if connect_args:
             with rdb.engine.connect() as connection:
                 connection.execute(sqlalchemy.text("PRAGMA journal_mode=WAL"))
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError) as error:
         if no_room(error):
             raise
+        shown = sqlalchemy.make_url(url).render_as_string(hide_password=True)
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise EcsweepError(
-            f"{shown}: the ledger of studies cannot be opened ({reason})."
-        ) from error
+        raise EcsweepError(f"{shown}: the ledger cannot be opened ({reason}).") from error
     return rdb
 
 

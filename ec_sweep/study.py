@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ec_sweep.attempts import AttemptFolder, Event, Result, Task, now
+from ec_sweep.attempts import AttemptFolder, Event, Result, Task
 from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError, StudyStoppedError
 from ec_sweep.executors import Executor
@@ -89,10 +89,7 @@ class _Running:
     """An attempt that a worker is at."""
 
     cell: Cell
-    attempt: int
-    number: int
-    folder: AttemptFolder
-    concurrency: int
+    attempt: Attempt
 
 
 class Driver:
@@ -127,7 +124,7 @@ class Driver:
         second at once; both leave the study to go on from.
 
         Raises:
-            EcsweepError: results cannot be written.
+            EcsweepError: workers cannot start, or results cannot be written.
             StudyStoppedError: the same error came back in several cells.
         """
         self._history = self._ledger.attempts()
@@ -135,6 +132,13 @@ class Driver:
             last = self._history.get(str(cell.id), [])[-1:]
             packed_too_tight = last and last[0].state == "interrupted" and last[0].failure == "oom"
             (self._alone if packed_too_tight else self._waiting).append(cell)
+        try:
+            self._loop(parent, interrupts)
+        except (EcsweepError, StudyStoppedError):
+            self._end_at_once()
+            raise
+
+    def _loop(self, parent: str, interrupts: Callable[[], int]) -> None:
         asked = 0
         while self._running or ((self._waiting or self._alone) and not asked):
             if interrupts() > asked:
@@ -153,17 +157,18 @@ class Driver:
         while self._waiting and len(self._running) < self._executor.slots:
             self._issue(self._waiting.popleft(), parent, self._executor.slots)
         if self._alone and not self._running:
+            self._executor.release()  # what idle workers hold in memory is missing to this cell
             self._issue(self._alone.popleft(), parent, 1)
 
     def _issue(self, cell: Cell, parent: str, concurrency: int) -> None:
         """Start an attempt: MLflow run, then Optuna trial, then the worker."""
-        attempt = 1 + len(self._history.get(str(cell.id), []))
+        number = 1 + len(self._history.get(str(cell.id), []))
         label = self._plan.label(cell)
-        run_id = self._tracker.start(cell, attempt, parent, label, concurrency)
-        number = self._ledger.start(cell, attempt, run_id, self._plan.axes)
+        run_id = self._tracker.start(cell, number, parent, label, concurrency)
+        attempt = self._ledger.start(cell, number, run_id, concurrency, self._plan.axes)
         folder = AttemptFolder(self._home.attempt(run_id))
         folder.create()
-        self._running[run_id] = _Running(cell, attempt, number, folder, concurrency)
+        self._running[run_id] = _Running(cell, attempt)
         dataset = self._plan.datasets[cell.dataset]
         self._executor.submit(
             Task(
@@ -187,39 +192,25 @@ class Driver:
     def _conclude(self, run_id: str, result: Result) -> None:
         """Record an attempt, and decide whether its cell is tried again."""
         running = self._running.pop(run_id)
-        result = self._judge(running, result)
-        self._recorder.record(run_id, running.number, running.folder, result)
-        cell_id = str(running.cell.id)
-        self._history.setdefault(cell_id, []).append(
-            Attempt(
-                running.number, cell_id, running.attempt, run_id, result.outcome, result.failure
-            )
-        )
-        self._display.ended(running.cell, result)
-        if result.failure == "lost" and result.outcome == "interrupted":
-            self._waiting.appendleft(running.cell)
-        elif result.failure == "oom" and result.outcome == "interrupted":
-            self._alone.append(running.cell)
-        elif result.failure == "error":
-            self._count_error(running.cell, result)
+        cell, history = running.cell, self._history.setdefault(running.attempt.cell, [])
+        if result.failure == "lost" and lost_in_a_row(history) + 1 >= LOST_AT_MOST:
+            result = replace(result, outcome="not_available")
+        result = self._recorder.record(running.attempt, result)
+        history.append(replace(running.attempt, state=result.outcome, failure=result.failure))
+        self._display.ended(cell, result)
+        if result.outcome == "interrupted" and result.failure:  # lost, or packed too tight
+            alone = result.failure == "oom" or running.attempt.concurrency < self._executor.slots
+            (self._alone if alone else self._waiting).appendleft(cell)
         elif result.outcome == "interrupted" and result.message:
             raise EcsweepError(f"{result.message}. Make room; the same command then goes on.")
-
-    def _judge(self, running: _Running, result: Result) -> Result:
-        """Decide what the worker could not: only the driver knows the cell's earlier attempts."""
-        if result.failure == "oom" and running.concurrency > 1:
-            return replace(result, outcome="interrupted")
-        history = self._history.get(str(running.cell.id), [])
-        if result.failure == "lost" and lost_in_a_row(history) + 1 >= LOST_AT_MOST:
-            return replace(result, outcome="not_available")
-        return result
+        elif result.failure == "error":
+            self._count_error(cell, result)
 
     def _count_error(self, cell: Cell, result: Result) -> None:
         frames = [line for line in result.traceback.splitlines() if line.startswith("  File ")]
         cells = self._errors[f"{result.message.partition(':')[0]} {frames[-1:]}"]
         cells.add(str(cell.id))
         if len(cells) >= SAME_ERROR_AT_MOST:
-            self._interrupt(2)
             raise StudyStoppedError(
                 f"the same error in {len(cells)} cells stopped the study:\n{result.traceback}"
             )
@@ -228,8 +219,13 @@ class Driver:
         if asked == 1:
             self._display.note("Stopping: waiting for the running trials (Ctrl-C again: at once).")
             self._executor.stop()
-            return
+        else:
+            self._end_at_once()
+
+    def _end_at_once(self) -> None:
+        """Kill the workers, and record what their attempts have come to."""
         self._executor.close()
-        for run_id in list(self._running):
-            written = self._running[run_id].folder.result()  # perhaps just before the end
-            self._conclude(run_id, written or Result("interrupted", now()))
+        for run_id, running in list(self._running.items()):
+            del self._running[run_id]
+            result = self._recorder.record_remains(running.attempt)
+            self._display.ended(running.cell, result)

@@ -8,7 +8,7 @@ import ec_sweep
 PACKAGE = Path(ec_sweep.__file__).parent
 ORDER = """
     errors paths hyperparameters models spec records splits encoding datasets stopping metrics
-    attempts trial executors ledger tracking recording study planning published report tables
+    attempts trial worker machine executors ledger tracking recording study planning published report tables
     progress app output options cli_data cli
 """.split()  # noqa: SIM905 - an order reads better as a line
 LONGEST = 400  # lines of a module
