@@ -1,6 +1,6 @@
 """The command line: parse, call, print, exit."""
 
-import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -28,7 +28,6 @@ from ec_sweep.options import (
 if TYPE_CHECKING:
     from ec_sweep.app import Options
     from ec_sweep.planning import Place, Resolved, StudyStatus
-    from ec_sweep.spec import Request
 
 cli = typer.Typer(
     name="ecsweep",
@@ -114,7 +113,8 @@ def show_plan(
         return
     _say_request(resolved)
     output.print_cells(found)
-    seconds = found.seconds_left(default_workers())
+    exclusive = resolved.sweep.timing == "exclusive"
+    seconds = found.seconds_left(1 if exclusive else default_workers())
     if seconds:
         typer.echo(f"About {duration(seconds)} for what is left, from earlier cells.")
     if not resolved.datasets:
@@ -163,7 +163,10 @@ def run_studies(
     where = place(home, storage)
     where.home.prepare()
     options = app.Options(workers, executor, retry_failed)
-    done = [_run_study(where, name, asked, options, defaults) for name in names]
+    resolved = [
+        planning.resolve(where, name, asked, follow=not defaults, build=True) for name in names
+    ]
+    done = [_run_study(where, study, options) for study in resolved]
     raise typer.Exit(ExitCode.OK if all(done) else ExitCode.INCOMPLETE)
 
 
@@ -206,8 +209,9 @@ def forget_cells(
     where = place(home, storage)
     resolved = planning.resolve(where, study, request(scale))
     what = f"cell {cell} of {resolved.name}" if cell else f"all cells of {resolved.name}"
-    if not yes:
-        typer.confirm(f"Forget {what}?", abort=True)
+    if not yes and not typer.confirm(f"Forget {what}?"):
+        typer.echo("Nothing is forgotten.")
+        return
     typer.echo(f"Forgot {app.forget(where, resolved, cell)} attempts at {what}.")
 
 
@@ -281,9 +285,6 @@ def main() -> None:
         code = ExitCode.INCOMPLETE
     except (typer.Abort, KeyboardInterrupt):
         code = ExitCode.INTERRUPTED
-    except BrokenPipeError:  # the reader, such as head, has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = ExitCode.OK
     except Exception as error:
         from ec_sweep.paths import no_room
 
@@ -294,30 +295,29 @@ def main() -> None:
     sys.exit(int(code or 0))
 
 
-def _run_study(
-    where: "Place", name: str, asked: "Request", options: "Options", defaults: bool
-) -> bool:
+def _run_study(where: "Place", resolved: "Resolved", options: "Options") -> bool:
     """Run one study and show its table; returns whether nothing failed."""
-    from ec_sweep import app, planning
+    from ec_sweep import app
     from ec_sweep.progress import progress
 
-    resolved = planning.resolve(where, name, asked, follow=not defaults, build=True)
-    if asked.scale == "demo":
+    name, scale = resolved.sweep.study, resolved.request.scale
+    if scale == "demo":
         typer.echo(f"Demo scale (embedded sample). Full size: ecsweep study {name} --scale paper")
     _say_request(resolved)
     interrupts = app.Interrupts()
     found = app.run_study(where, resolved, options, progress, interrupts)
-    if interrupts.count:
+    if interrupts.count and not found.done:
         left = found.count("waiting", "interrupted", "running")
-        scale = "" if asked.scale == "demo" else f" --scale {asked.scale}"
-        typer.echo(f"Interrupted with {left} cells left. Go on with: ecsweep study {name}{scale}")
+        again = name if scale == "demo" else f"{name} --scale {scale}"
+        typer.echo(f"Interrupted with {left} cells left. Go on with: ecsweep study {again}")
         raise typer.Exit(ExitCode.INTERRUPTED)
     _finish_study(where, found)
     return found.done
 
 
 def _fail(message: str) -> ExitCode:
-    print(f"ecsweep: {message}", file=sys.stderr)
+    safe = re.sub(r"://[^@/\s]*@", "://***@", message)  # never a password
+    print(f"ecsweep: {safe}", file=sys.stderr)
     return ExitCode.USAGE
 
 

@@ -27,6 +27,11 @@ SEED = 0
 """Of every split and draw; a study's seeds never touch it."""
 _FORMAT = 1
 _ROWS_AT_ONCE = 10_000
+_CARD_KEYS = {
+    "name", "fingerprint", "source", "source_sha256", "embedded", "created", "filters", "split",
+    "seed", "classes", "sizes", "class_counts", "dropped", "records_in", "records_kept",
+    "test_sequences_also_in_train",
+}  # fmt: skip
 SAMPLE = "swissprot-sample.tsv.gz"
 
 Array = npt.NDArray[Any]
@@ -77,7 +82,12 @@ class Dataset:
 
     def array(self, part: str, kind: str) -> Array:
         """Map ``tokens`` uint8[n, length], ``labels`` int32[n] or ``ids`` str[n] of a part."""
-        return np.load(self.folder / f"{part}_{kind}.npy", mmap_mode="r")  # type: ignore[no-any-return]
+        try:
+            return np.load(self.folder / f"{part}_{kind}.npy", mmap_mode="r")  # type: ignore[no-any-return]
+        except (OSError, ValueError, EOFError) as error:
+            raise EcsweepError(
+                f"{self.folder} is damaged ({error}). Remove the folder and build it again."
+            ) from error
 
     def sizes(self, train_size: int | None) -> dict[str, int]:
         """Return how many sequences of each part are used with ``train_size`` in training.
@@ -181,8 +191,9 @@ def build(home: Home, name: str, source: Path, *, embedded: bool = False) -> Dat
             card["fingerprint"] = _fingerprint(aside, card)
             write_atomically(aside / "dataset.json", json.dumps(card, indent=2) + "\n")
             final = folder / str(card["fingerprint"])
-            if not (final / "dataset.json").exists() or _read(final).embedded != embedded:
-                shutil.rmtree(final, ignore_errors=True)
+            if final.exists():  # the same content: only its card is new
+                (aside / "dataset.json").replace(final / "dataset.json")
+            else:
                 aside.rename(final)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
@@ -207,8 +218,9 @@ def verify(dataset: Dataset) -> str | None:
 def _read(folder: Path) -> Dataset:
     try:
         card = json.loads((folder / "dataset.json").read_text())
-        if not {"name", "fingerprint", "sizes", "embedded", "created"} <= card.keys():
-            raise ValueError("keys are missing")
+        missing = sorted(_CARD_KEYS - card.keys())
+        if missing:
+            raise ValueError(f"it lacks {', '.join(missing)}")
     except (OSError, ValueError, AttributeError) as error:
         raise EcsweepError(
             f"{folder / 'dataset.json'}: not the card of a dataset ({error}). "
@@ -336,7 +348,8 @@ def _leaked(parts: dict[str, list[_Member]]) -> int:
 def _fingerprint(folder: Path, card: dict[str, Any]) -> str:
     """Return sha256 over classes, filters, split and every array of the dataset."""
     content = hashlib.sha256()
-    head = {key: card[key] for key in ("name", "classes", "filters", "split", "seed")}
+    keys = ("name", "embedded", "classes", "filters", "split", "seed")
+    head = {key: card[key] for key in keys}
     content.update(json.dumps({"format": _FORMAT, **head}, sort_keys=True).encode())
     for part in PARTS:
         ids = np.load(folder / f"{part}_ids.npy")

@@ -67,9 +67,10 @@ class Hyperparameters:
     """Positions that max pooling joins."""
 
     # Head (paper 3.3)
-    hidden: Annotated[
-        tuple[Annotated[int, _whole(1, 65_536)], ...], Field(min_length=0, max_length=16)
-    ] = (512, 512)
+    hidden: Annotated[tuple[Annotated[int, _whole(1, 65_536)], ...], Field(max_length=16)] = (
+        512,
+        512,
+    )
     """Units of the dense layers before the output."""
     dropout: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False), _NO_BOOL] = 0.0
     """Share of units dropped after each hidden dense layer."""

@@ -64,14 +64,13 @@ class Home:
 
     def prepare(self) -> None:
         """Create the folders, or say in one line why that cannot be."""
-        kind = file_system(self.root)
-        if kind in _NETWORK_FILE_SYSTEMS:
+        if set("?#%") & set(str(self.root)):
             raise EcsweepError(
-                f"the home folder {self.root} is on a network file system ({kind}), where SQLite "
-                "and file locks are unsafe. Choose a local folder with --home or ECSWEEP_HOME."
+                f"the home folder {self.root} must not have ?, # or % in its path, which database "
+                "addresses cannot hold. Choose another with --home or ECSWEEP_HOME."
             )
         try:
-            for folder in (self.work, self.artifacts, self.data):
+            for folder in (self.work, self.artifacts, self.data, self.root / "reports"):
                 folder.mkdir(parents=True, exist_ok=True)
                 with tempfile.TemporaryFile(dir=folder) as probe:
                     probe.write(b"ecsweep")
@@ -151,7 +150,16 @@ def make_database(path: Path, make: Callable[[str], object]) -> None:
 
 
 def check_sqlite(path: Path) -> None:
-    """Raise an error when a file stands at ``path`` that is no SQLite database."""
+    """Raise an error when SQLite cannot be used at ``path``.
+
+    That is on a network file system, or where a file stands that is no database.
+    """
+    kind = file_system(path)
+    if kind in _NETWORK_FILE_SYSTEMS:
+        raise EcsweepError(
+            f"{path} is on a network file system ({kind}), where SQLite and file locks are "
+            "unsafe. Choose a local folder with --home or ECSWEEP_HOME."
+        )
     try:
         with path.open("rb") as file:
             start = file.read(16)

@@ -1,6 +1,8 @@
 """What a study is asked for and how far it is: resolves names, files and requests to cells."""
 
+import json
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ from ec_sweep.errors import EcsweepError, nearest
 from ec_sweep.ledger import DONE, Attempt, Ledger, State, find_ledger, state_of
 from ec_sweep.paths import Home, packed
 from ec_sweep.spec import Cell, Request, Sweep
-from ec_sweep.study import Plan, shown
+from ec_sweep.study import Plan
 from ec_sweep.tracking import find_tracker
 
 
@@ -85,7 +87,8 @@ class Resolved:
         parts = []
         if self.request.seeds:
             parts.append(f"--seeds {self.request.seeds}")
-        parts += [f"--set {name}={shown(value)}" for name, value in self.request.overrides]
+        for name, value in self.request.overrides:
+            parts.append(f"--set {shlex.quote(f'{name}={_as_yaml(value)}')}")
         return " ".join(parts)
 
 
@@ -128,11 +131,20 @@ class StudyStatus:
 
 
 def sweep_files() -> dict[str, Path]:
-    """Return the sweep files of ``./sweeps``, then the packed ones, by name."""
+    """Return the sweep files of ``./sweeps``, then the packed ones, by the study they name.
+
+    A file that cannot be read stands under its own name: asking for it says why.
+    """
     found: dict[str, Path] = {}
     for folder in (Path("sweeps"), packed("sweeps")):
         for path in sorted(folder.glob("*.yaml")):
-            found.setdefault(path.stem, path)
+            try:
+                name = spec.load(path).study
+            except EcsweepError:
+                name = path.stem
+            other = found.setdefault(name, path)
+            if other != path and other.parent == folder:
+                raise EcsweepError(f"{path} names its study {name!r}, as {other} does. Rename one.")
     return found
 
 
@@ -240,6 +252,10 @@ def _source(resolved: Resolved) -> str:
             f"{dataset.card['split']} split"
         )
     return f"{resolved.request.scale.capitalize()} scale: {'; '.join(parts)}"
+
+
+def _as_yaml(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _value(cell: Cell, name: str) -> Any:

@@ -44,7 +44,7 @@ class Progress:
     def ended(self, cell: Cell, result: Result) -> None:
         """Show how an attempt ended."""
         trial = self._running.pop(str(cell.id))
-        if result.outcome in ("complete", "pruned", "not_available"):
+        if result.outcome != "interrupted":
             self._done += 1
         if result.outcome in ("failed", "not_available"):
             self._failed += 1
@@ -68,7 +68,7 @@ class Progress:
             return "?"
         mean = sum(self._durations) / len(self._durations)
         now = time.monotonic()
-        spent = sum(min(mean, now - trial.started) for trial in self._running.values())
+        spent = sum(min(mean, now - trial.started) for trial in list(self._running.values()))
         work = mean * (self._total - self._done) - spent
         return duration(max(0.0, work / max(1, min(self._slots, self._total - self._done))))
 
@@ -148,7 +148,7 @@ class LiveProgress(Progress):
             ),
         )
         rows = Table.grid(padding=(0, 2))
-        for trial in self._running.values():
+        for trial in list(self._running.values()):  # another thread draws
             epochs = trial.cell.hyperparameters.epochs
             accuracy = trial.metrics.get("val_accuracy")
             rows.add_row(

@@ -152,7 +152,7 @@ def _open(path: Path) -> Iterator[IO[str]]:
         if _html(head):
             raise EcsweepError(f"{path}: not a table.{_html(head)}")
         # Undecodable bytes become a replacement letter, which no sequence may hold.
-        with open_file(path, "rt", encoding="utf-8", errors="replace", newline="\n") as file:
+        with open_file(path, "rt", encoding="utf-8-sig", errors="replace", newline="\n") as file:
             yield file
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise EcsweepError(

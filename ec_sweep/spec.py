@@ -172,7 +172,7 @@ def cells(sweep: Sweep, request: Request, where: str | None = None) -> list[Cell
         name: _parse(name, value, where, f"{sources.get(name, 'fixed')}{name}")
         for name, value in fixed.items()
     }
-    if sweep.grid == [] or not all(grids) or not grids:
+    if not grids or not all(grids):
         raise EcsweepError(f"{where}: grid must name at least one axis with its values.")
     seeds = list(range(request.seeds)) if request.seeds else sorted(set(sweep.seeds))
     found: dict[Cell, None] = {}
@@ -193,7 +193,7 @@ def parse_override(text: str) -> tuple[str, Any]:
         )
     try:
         return name, yaml.load(value, Loader=_Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise EcsweepError(f"--set {name}: not a value ({_yaml_problem(error)}).") from error
 
 

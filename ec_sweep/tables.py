@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ec_sweep.errors import EcsweepError
 from ec_sweep.paths import write_atomically
 from ec_sweep.report import METRICS, Report, Row
 from ec_sweep.study import shown
@@ -60,7 +61,10 @@ def write(report: Report, formats: Sequence[str], folder: Path) -> list[Path]:
     written = []
     for suffix, text in files.items():
         path = folder / f"{report.study}{suffix}"
-        write_atomically(path, text)
+        try:
+            write_atomically(path, text)
+        except OSError as error:
+            raise EcsweepError(f"{path}: cannot be written ({error.strerror}).") from error
         written.append(path)
     return written
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlparse
 
 import ec_sweep
 from ec_sweep.attempts import AttemptFolder, Event, Result, now
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 _PAGE = 1000  # runs a request: MLflow's default stops silently there
-_BATCH = 1000  # metrics a request: MLflow's limit
 _STATUS = {
     "complete": "FINISHED",
     "pruned": "FINISHED",
@@ -92,7 +92,15 @@ class Tracker:
         name = run.data.tags.get("ecsweep.plan") if run else None
         if run is None or name is None:
             return None
-        text = Path(self._client.download_artifacts(run.info.run_id, name)).read_text()
+        from mlflow.exceptions import MlflowException
+
+        try:
+            text = Path(self._client.download_artifacts(run.info.run_id, name)).read_text()
+        except (MlflowException, OSError) as error:
+            raise EcsweepError(
+                f"what was last asked of {self._study} is missing from MLflow's artifacts. "
+                f"Ask again: ecsweep study {self._name} --scale {self._scale} --defaults"
+            ) from error
         found: dict[str, Any] = json.loads(text)
         return found
 
@@ -140,8 +148,7 @@ class Tracker:
         ]
         environment = {key: text for event in events for key, text in event.environment.items()}
         tags = [RunTag(f"ecsweep.environment.{key}", text) for key, text in environment.items()]
-        for start in range(0, max(len(metrics), 1), _BATCH):
-            self._client.log_batch(run_id, metrics[start : start + _BATCH], tags=tags)
+        self._client.log_batch(run_id, metrics, tags=tags)
 
     def finish(self, run_id: str, result: Result, folder: AttemptFolder) -> None:
         """Log an attempt's result and artifacts and end its run; repeating it changes nothing."""
@@ -230,7 +237,7 @@ def tracking_uri(home: Home) -> str:
 def open_tracker(home: Home, study: str) -> Tracker:
     """Open the experiment of a study, making it and its database if need be."""
     client = _client(home)
-    if tracker := _existing(client, study):
+    if tracker := _existing(home, client, study):
         return tracker
     location = home.artifacts.resolve().as_uri() if _is_local(home) else None
     # The UI opens such an experiment on its training runs, not on language models.
@@ -242,15 +249,17 @@ def find_tracker(home: Home, study: str) -> Tracker | None:
     """Open the experiment of a study for reading, ``None`` when there is none yet."""
     if _is_local(home) and not home.mlflow_db.exists():
         return None
-    return _existing(_client(home), study)
+    return _existing(home, _client(home), study)
 
 
 def _client(home: Home) -> "MlflowClient":
-    check_sqlite(home.mlflow_db)
+    if _is_local(home):
+        check_sqlite(home.mlflow_db)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    import sqlalchemy
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
@@ -260,15 +269,19 @@ def _client(home: Home) -> "MlflowClient":
             # MLflow leaves SQLite's slow default on; the mode is kept in the file.
             with contextlib.closing(sqlite3.connect(home.mlflow_db)) as connection:
                 connection.execute("PRAGMA journal_mode=WAL")
-        return MlflowClient(tracking_uri(home))
-    except MlflowException as error:
+        client = MlflowClient(tracking_uri(home))
+        client.search_experiments(max_results=1)  # a wrong address or database shows here
+    except (MlflowException, sqlite3.Error, sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
         if no_room(error):
             raise
         reason = str(error).splitlines()[0]
-        raise EcsweepError(f"MLflow's data cannot be opened ({reason}).") from error
+        raise EcsweepError(
+            f"{tracking_uri(home)}: MLflow's data cannot be opened ({reason})."
+        ) from error
+    return client
 
 
-def _existing(client: "MlflowClient", study: str) -> Tracker | None:
+def _existing(home: Home, client: "MlflowClient", study: str) -> Tracker | None:
     experiment = client.get_experiment_by_name(study)
     if experiment is None:
         return None
@@ -277,6 +290,13 @@ def _existing(client: "MlflowClient", study: str) -> Tracker | None:
             f"the MLflow experiment {study} was deleted. Bring it back with "
             f"'mlflow experiments restore --experiment-id {experiment.experiment_id}'."
         )
+    if _is_local(home):
+        before = Path(unquote(urlparse(experiment.artifact_location).path))
+        if before.resolve() != home.artifacts.resolve():
+            raise EcsweepError(
+                f"this home was {before.parents[1]} when {study} was run, and MLflow keeps "
+                "absolute paths. Move it back, or make the old path a link to the new."
+            )
     return Tracker(client, experiment.experiment_id, study)
 
 

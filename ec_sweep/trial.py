@@ -6,6 +6,7 @@ Keras and its backend: only workers do.
 
 import contextlib
 import gc
+import importlib.metadata
 import os
 import platform
 import statistics
@@ -86,7 +87,6 @@ def _train_and_test(
         folder.append(event)
         emit(event)
 
-    report(Event(now(), environment=_environment()))
     keras.utils.set_random_seed(task.seed)
     model = MODELS[task.model].build(hp, task.classes)
     model.compile(
@@ -94,15 +94,18 @@ def _train_and_test(
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
     )
+    report(Event(now(), environment=_environment(model)))
     parts = {part: _Part(task, part) for part in task.sizes}
-    watcher = _Watcher(hp, report, stopped)
+    batches = _Batches(parts["train"], hp.batch_size, task.seed)
+    watcher = _Watcher(hp, batches, report, stopped)
     start = time.perf_counter()
     model.fit(
-        _Batches(parts["train"], hp.batch_size, task.seed),
+        batches,
         validation_data=(parts["valid"].tokens, parts["valid"].labels),
         validation_batch_size=hp.batch_size,
         epochs=hp.epochs,
         callbacks=[watcher],
+        shuffle=False,  # Keras would shuffle the batches by a state that no seed here decides
         verbose=0,
     )
     final = {"fit_seconds": time.perf_counter() - start, **watcher.summary()}
@@ -131,8 +134,7 @@ class _Batches(keras.utils.PyDataset):  # type: ignore[misc]
     def __init__(self, part: _Part, batch_size: int, seed: int) -> None:
         super().__init__()
         self._part, self._batch_size, self._seed = part, batch_size, seed
-        self._epoch = 0
-        self._shuffle()
+        self.start_epoch(0)
 
     def __len__(self) -> int:
         return -(-len(self._order) // self._batch_size)
@@ -141,12 +143,9 @@ class _Batches(keras.utils.PyDataset):  # type: ignore[misc]
         rows = self._order[index * self._batch_size : (index + 1) * self._batch_size]
         return self._part.tokens[rows], self._part.labels[rows]
 
-    def on_epoch_end(self) -> None:
-        self._epoch += 1
-        self._shuffle()
-
-    def _shuffle(self) -> None:
-        generator = np.random.default_rng([self._seed, self._epoch])
+    def start_epoch(self, epoch: int) -> None:
+        """Shuffle for an epoch, counted from 0."""
+        generator = np.random.default_rng([self._seed, epoch])
         self._order = generator.permutation(len(self._part.labels))
 
 
@@ -154,10 +153,14 @@ class _Watcher(keras.callbacks.Callback):  # type: ignore[misc]
     """Reports epochs, keeps the best weights, and ends training when it is time."""
 
     def __init__(
-        self, hp: Hyperparameters, report: Callable[[Event], None], stopped: Callable[[], bool]
+        self,
+        hp: Hyperparameters,
+        batches: _Batches,
+        report: Callable[[Event], None],
+        stopped: Callable[[], bool],
     ) -> None:
         super().__init__()
-        self._report, self._stopped = report, stopped
+        self._batches, self._report, self._stopped = batches, report, stopped
         self._rule = stopping.rule(hp.early_stopping, hp.patience)
         self._seconds: list[float] = []
         self._best_loss = float("inf")
@@ -167,6 +170,8 @@ class _Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         self.last: dict[str, float] = {}
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+        # Not left to the dataset's own on_epoch_end: Keras calls that once before training, too.
+        self._batches.start_epoch(epoch)
         self._start = time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
@@ -181,8 +186,9 @@ class _Watcher(keras.callbacks.Callback):  # type: ignore[misc]
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self._seconds.append(self._train_end - self._start)
         found = {name: float(logs[key]) for name, key in _EPOCH_METRICS.items()}
-        if not all(np.isfinite(list(found.values()))):
-            raise Diverged(f"loss {found['train_loss']} in epoch {epoch + 1}")
+        for name, value in found.items():
+            if not np.isfinite(value):
+                raise Diverged(f"{name} is {value} in epoch {epoch + 1}")
         self.last = found | {"epoch_seconds": self._seconds[-1]}
         self._report(Event(now(), epoch + 1, self.last))
         if found["val_loss"] < self._best_loss:
@@ -296,14 +302,15 @@ def _classify(error: Exception) -> Result:
     return Result("failed", now(), failure="error", message=text, traceback=trace)
 
 
-def _environment() -> dict[str, str]:
+def _environment(model: keras.Model) -> dict[str, str]:
     """Say what a trial runs on: provenance, not identity."""
     backend = keras.backend.backend()
     found = {
         "python": platform.python_version(),
         "keras": keras.__version__,
-        "numpy": np.__version__,
+        **{name: importlib.metadata.version(name) for name in ("numpy", "mlflow", "optuna")},
         "backend": backend,
+        "xla": str(model.jit_compile).lower(),
         "machine": f"{_cpu()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}",
     }
     if backend == "tensorflow":
@@ -311,6 +318,9 @@ def _environment() -> dict[str, str]:
 
         gpus = tf.config.list_physical_devices("GPU")
         found["tensorflow"] = tf.__version__
+        found["tf32"] = str(
+            bool(gpus) and tf.config.experimental.tensor_float_32_execution_enabled()
+        ).lower()
         found["threads"] = str(tf.config.threading.get_intra_op_parallelism_threads())
         found["device"] = (
             tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")

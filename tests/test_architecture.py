@@ -8,8 +8,8 @@ import ec_sweep
 PACKAGE = Path(ec_sweep.__file__).parent
 ORDER = """
     errors paths hyperparameters models spec records splits encoding datasets stopping metrics
-    attempts trial worker machine executors ledger tracking recording study planning published report tables
-    progress app output options cli_data cli
+    attempts trial worker machine executors ledger tracking recording study planning
+    published report tables progress app output options cli_data cli
 """.split()  # noqa: SIM905 - an order reads better as a line
 LONGEST = 400  # lines of a module
 

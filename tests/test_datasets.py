@@ -4,7 +4,9 @@ import gzip
 import random
 from collections import Counter
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from ec_sweep import datasets, encoding, records
 from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError
-from ec_sweep.paths import Home
+from ec_sweep.paths import Home, packed
 from ec_sweep.splits import PARTS
 
 Write = Callable[..., Path]
@@ -141,7 +143,7 @@ def test_repeated_accessions_are_merged_or_left_out(write_tsv: Write) -> None:
 def test_columns_are_found_by_name(tmp_path: Path) -> None:
     """Any order, any case, more columns; lower-case sequences and blank lines are fine."""
     path = tmp_path / "other.tsv"
-    path.write_text("sequence\tOrganism\tEC NUMBER\tentry\nmkv\tE. coli\t\tP1\n\n")
+    path.write_text("\ufeffsequence\tOrganism\tEC NUMBER\tentry\nmkv\tE. coli\t\tP1\n\n")
     assert records.read(path)[0] == [("P1", (), "MKV")]
 
 
@@ -216,6 +218,50 @@ def test_verify_finds_changed_content(home: Home, write_tsv: Write, proteins: Ro
     assert "its folder is named" in str(datasets.verify(Dataset(moved, built.card)))
     (moved / "test_ids.npy").unlink()
     assert "cannot be read" in str(datasets.verify(Dataset(moved, built.card)))
+
+
+def test_the_sample_as_a_file_is_a_dataset_of_its_own(home: Home) -> None:
+    """Building from a copy of the sample leaves the demo dataset alone."""
+    embedded = datasets.build_embedded(home, "enzyme")
+    again = datasets.build(home, "enzyme", packed("data") / datasets.SAMPLE)
+    assert again.folder != embedded.folder
+    assert datasets.for_scale(home, "enzyme", "demo") == embedded
+    assert datasets.for_scale(home, "enzyme", "paper") == again
+    assert datasets.verify(embedded) is None
+
+
+def test_paper_scale_takes_what_was_built_last(
+    home: Home, write_tsv: Write, proteins: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Building an older dataset again makes it the newest."""
+
+    class Clock(datetime):
+        ticks = 0
+
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            cls.ticks += 1
+            return datetime(2026, 1, 1, 0, cls.ticks, tzinfo=tz)
+
+    monkeypatch.setattr(datasets, "datetime", Clock)
+    first = datasets.build(home, "enzyme", write_tsv(proteins[:300]))
+    second = datasets.build(home, "enzyme", write_tsv(proteins[:400]))
+    assert datasets.for_scale(home, "enzyme", "paper") == second
+    datasets.build(home, "enzyme", write_tsv(proteins[:300]))
+    found = datasets.for_scale(home, "enzyme", "paper")
+    assert found is not None
+    assert found.fingerprint == first.fingerprint
+
+
+def test_a_damaged_dataset_says_what_to_do(home: Home) -> None:
+    """A missing array or a card cut short is named, with the cure."""
+    built = datasets.build_embedded(home, "enzyme")
+    (built.folder / "train_tokens.npy").unlink()
+    with pytest.raises(EcsweepError, match=r"is damaged .* build it again"):
+        built.check(10, None)
+    (built.folder / "dataset.json").write_text('{"name": "enzyme"}')
+    with pytest.raises(EcsweepError, match="not the card of a dataset"):
+        datasets.for_scale(home, "enzyme", "demo")
 
 
 def test_paper_scale_never_uses_the_embedded_sample(

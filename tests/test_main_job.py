@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import subprocess
-import time
 import urllib.request
 from typing import Any
 
@@ -129,7 +128,7 @@ def test_a_killed_worker_is_replaced(ecsweep: Ecsweep) -> None:
     os.kill(workers(driver)[0], signal.SIGKILL)
     output, _ = driver.communicate(timeout=200)
     assert driver.returncode == 0, output
-    assert "interrupted (lost: its worker was killed by SIGKILL" in output
+    assert "interrupted (lost: its worker was killed by SIGKILL)" in output
     check_each_cell_recorded_once(ecsweep)
     assert sorted(cell["attempts"] for cell in ecsweep.cells("tiny")) == [1, 1, 1, 2]
 
@@ -139,17 +138,28 @@ def test_ctrl_c_stops_cleanly(ecsweep: Ecsweep, number: signal.Signals) -> None:
     """Ctrl-C once: exit 130, trials told, and the next call goes on."""
     driver = ecsweep.start("study", "tiny", *LONG)
     wait_for(lambda: rows(ecsweep, "mlflow.db", "SELECT 1 FROM metrics WHERE step > 0"))
-    os.killpg(driver.pid, signal.SIGINT) if number == signal.SIGINT else driver.terminate()
+    os.killpg(driver.pid, number)  # a terminal, systemd and Slurm signal every process
     output, _ = driver.communicate(timeout=60)
     assert driver.returncode == 130, output
     assert "Go on with: ecsweep study tiny" in output
     states = [cell["state"] for cell in ecsweep.cells("tiny")]
+    assert "Traceback" not in output
     assert states.count("interrupted") == 2
     assert states.count("waiting") == 2
     assert not ecsweep.sql("mlflow.db", "SELECT 1 FROM runs WHERE status = 'RUNNING'")
     if number == signal.SIGINT:
         ecsweep.ok("study", "tiny", "--workers", "2")
         check_each_cell_recorded_once(ecsweep)
+
+
+def test_ctrl_c_at_once_is_quiet(ecsweep: Ecsweep) -> None:
+    """Before the workers have even started: still exit 130, and no traceback from anybody."""
+    driver = ecsweep.start("study", "tiny", *LONG)
+    wait_for(lambda: workers(driver))
+    os.killpg(driver.pid, signal.SIGINT)
+    output, _ = driver.communicate(timeout=60)
+    assert driver.returncode == 130, output
+    assert "Traceback" not in output
 
 
 def test_inline_runs_in_the_commands_own_process(ecsweep: Ecsweep) -> None:
@@ -207,7 +217,8 @@ def test_forget_lets_a_cell_be_trained_anew(ecsweep: Ecsweep) -> None:
     assert "Forgot 1 attempts" in ecsweep.ok("forget", "tiny", "--cell", cell, "--yes")
     assert [c["state"] for c in ecsweep.cells("tiny")] == ["waiting"] + ["complete"] * 3
     assert "no cell abc" in ecsweep.fails("forget", "tiny", "--cell", "abc", "--yes")
-    start = time.monotonic()
+    before = ecsweep.cells("tiny")
     ecsweep.ok("study", "tiny")
-    assert time.monotonic() - start < 120
-    assert {c["state"] for c in ecsweep.cells("tiny")} == {"complete"}
+    after = ecsweep.cells("tiny")
+    assert {c["state"] for c in after} == {"complete"}
+    assert [c["run_id"] for c in after[1:]] == [c["run_id"] for c in before[1:]]

@@ -146,9 +146,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def template(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Path:
     """A home whose databases exist already: creating them takes seconds."""
     root = tmp_path_factory.mktemp("template")
-    setup = Setup(root, dataset)
-    assert setup.ledger
-    assert setup.tracker
+    home = Setup(root, dataset).home
+    assert open_ledger(home, None, "other@demo")
+    assert open_tracker(home, "other@demo")  # MLflow keeps the place of each study's artifacts
     return root
 
 
@@ -320,26 +320,68 @@ def test_a_driver_that_dies_at_any_step_is_repaired(
         assert done[0].metrics["test_accuracy"] == 0.75
 
 
-def test_a_crash_inside_finish_is_repaired(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("step", ["log_batch", "log_artifact", "log_text", "set_terminated"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_crash_inside_the_recording_of_a_run_is_repaired(
+    setup: Setup, step: str, when: str
+) -> None:
     """Between metrics, artifacts and the end of the run, too."""
     from mlflow import MlflowClient
 
-    for step in ("log_batch", "set_terminated"):
-        original = getattr(MlflowClient, step)
-        calls = []
+    def script(task: Task) -> Result:
+        (task.folder / "predictions.npz").write_bytes(b"kept")
+        return ERROR if task.hyperparameters.filter_size == 4 else DONE
 
-        def crashing(*args: Any, _o: Any = original, _c: list[int] = calls, **kw: Any) -> Any:
-            _o(*args, **kw)
-            _c.append(1)
-            if len(_c) == 3:
-                raise Crash
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(OWNERS, "client", MlflowClient)
+        with crash_at("client", step, when, call=1 if step == "log_text" else 3):
+            setup.drive(script)
+    setup.drive(script)
+    assert setup.states() == ["complete", "complete", "failed", "complete"]
+    setup.check_consistent()
+    artifacts = setup.home.artifacts
+    assert len(list(artifacts.rglob("predictions.npz"))) == 3
+    assert len(list(artifacts.rglob("traceback.txt"))) == 1
 
-        with monkeypatch.context() as patch:
-            patch.setattr(MlflowClient, step, crashing)
-            with pytest.raises(Crash):
-                setup.drive()
-    setup.drive()
+
+@pytest.mark.parametrize(("owner", "step"), [("tracker", "finish"), ("ledger", "finish")])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_out_of_memory_is_tried_alone_after_a_crash_too(
+    setup: Setup, owner: str, step: str, when: str
+) -> None:
+    """A driver that dies while recording it forgets nothing."""
+    script = by_size({2: [OOM]})
+    with crash_at(owner, step, when, call=1):
+        setup.drive(script, slots=2)
+    setup.drive(script, slots=2)
     assert setup.states() == ["complete"] * 4
+    alone = [run for run in setup.tracker.runs() if run.tags["ecsweep.concurrency"] == "1"]
+    assert [run.cell for run in alone] == [setup.cells[0].id]
+    setup.check_consistent()
+
+
+def test_lost_workers_count_across_interruptions(setup: Setup) -> None:
+    """A Ctrl-C between two losses does not start the count anew."""
+    for ending in (LOST, LOST):
+        endings = by_size({2: [ending]})
+        with crash_at("executor", "submit", "before", call=2):
+            setup.drive(endings)
+    setup.drive(by_size({2: [LOST]}))
+    assert setup.states()[0] == "not_available"
+    setup.check_consistent()
+
+
+def test_what_a_killed_worker_had_finished_is_recorded(setup: Setup) -> None:
+    """A second Ctrl-C kills at once, but a result on disk counts, with its events."""
+    executor = ScriptedExecutor(1, lambda _: DONE)
+    ledger, tracker = setup.ledger, setup.tracker
+    driver = Driver(setup.home, setup.plan, ledger, tracker, executor, Quiet())
+    calls = iter([0, 2, 2])
+    executor.poll = lambda _: (ScriptedExecutor.poll(executor, 0), [])[1]  # type: ignore[method-assign]
+    driver.run(setup.cells, tracker.open_parent(""), lambda: next(calls))
+    assert setup.states() == ["complete", "waiting", "waiting", "waiting"]
+    (run,) = setup.tracker.runs()
+    assert run.metrics["train_loss"] == 0.5
     setup.check_consistent()
 
 
@@ -379,6 +421,14 @@ def test_the_second_driver_is_told_who_runs_the_study(setup: Setup) -> None:
             pass
     with study_lock(setup.home, NAME):
         pass
+
+
+def test_a_crash_while_forgetting_is_repaired(setup: Setup) -> None:
+    """What the ledger has forgotten, the reports forget with the next run."""
+    setup.drive()
+    setup.ledger.forget({str(setup.cells[0].id)})
+    setup.drive()
+    assert len(setup.tracker.runs()) == 4
 
 
 def test_forgotten_cells_are_trained_anew(setup: Setup) -> None:

@@ -107,7 +107,7 @@ def test_seed_decides_weights_and_batches_but_not_data(runner: Runner) -> None:
         weights = MODELS["cnn"].build(TINY, 2).get_weights()
         batches = trial._Batches(trial._Part(task, "train"), 16, seed)
         seen = [batches[i] for i in range(len(batches))]
-        batches.on_epoch_end()
+        batches.start_epoch(1)
         return weights, [*seen, *(batches[i] for i in range(len(batches)))]
 
     (weights_a, batches_a), (weights_b, batches_b) = start(0), start(0)
@@ -123,6 +123,28 @@ def test_seed_decides_weights_and_batches_but_not_data(runner: Runner) -> None:
     assert len(batches_a) == 2 * 5  # 72 sequences: the last batch of each epoch is partial
     assert proteins(batches_a[:5]) == proteins(batches_a[5:]) == proteins(batches_c[:5])
     assert [len(labels) for _, labels in batches_a[:5]] == [16, 16, 16, 16, 8]
+
+
+def test_training_takes_the_batches_in_that_order(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keras asks for batch 0, 1, 2, ... of every epoch, and each epoch is shuffled anew."""
+    asked: list[tuple[int, bytes]] = []
+    original = trial._Batches.__getitem__
+
+    def watch(self: Any, index: int) -> Any:
+        batch = original(self, index)
+        asked.append((index, batch[0].tobytes()))
+        return batch
+
+    monkeypatch.setattr(trial._Batches, "__getitem__", watch)
+    runner.run(dataclasses.replace(TINY, epochs=2))
+    expected = trial._Batches(trial._Part(runner.task(), "train"), 16, 0)
+    order = [(i, original(expected, i)[0].tobytes()) for i in range(5)]
+    expected.start_epoch(1)
+    order += [(i, original(expected, i)[0].tobytes()) for i in range(5)]
+    seen = list(dict.fromkeys(asked))  # Keras looks at the first batches twice
+    assert seen == order
 
 
 def test_deterministic_cells_repeat_to_the_last_digit(tmp_path: Path, dataset: Dataset) -> None:
@@ -146,16 +168,13 @@ def test_deterministic_cells_repeat_to_the_last_digit(tmp_path: Path, dataset: D
 
 
 def test_a_loss_that_explodes_is_not_available(runner: Runner) -> None:
-    """Divergence is a result of the cell, named as such."""
-    hp = dataclasses.replace(TINY, optimizer="sgd", learning_rate=10.0, batch_norm_momentum=0.0)
-    watcher = trial._Watcher(hp, runner.events.append, lambda: False)
-    with pytest.raises(trial.Diverged) as caught:
-        watcher.on_epoch_end(
-            0, {"loss": float("nan"), "accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.5}
-        )
-    result = trial._classify(caught.value)
-    assert (result.outcome, result.failure) == ("not_available", "diverged")
-    assert "epoch 1" in result.message
+    """Divergence in real training is a result of the cell, named as such."""
+    hp = dataclasses.replace(TINY, optimizer="sgd", learning_rate=10.0, hidden=(512,) * 16)
+    hp = dataclasses.replace(hp, initializer="he_normal", activation="elu", epochs=20)
+    result = runner.run(hp)
+    assert (result.outcome, result.failure) == ("not_available", "diverged"), result
+    assert "is nan in epoch" in result.message
+    assert AttemptFolder(runner.folder / "attempt").result() == result
 
 
 @pytest.mark.parametrize(
