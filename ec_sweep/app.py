@@ -76,6 +76,11 @@ def run_study(
         StudyStoppedError: one error came back in several cells.
     """
     home, plan = place.home, resolved.plan
+    deterministic = any(cell.hyperparameters.deterministic for cell in plan.cells)
+    if options.executor == "inline" and deterministic:
+        raise EcsweepError(
+            "cells with deterministic: true need worker processes. Use --executor local."
+        )
     with study_lock(home, plan.study), interrupts.caught():
         ledger = open_ledger(home, place.storage, plan.study)
         todo = cells_to_run(plan.cells, ledger.attempts(), options.retry_failed)
@@ -183,17 +188,12 @@ def _executor(
     home: Home, resolved: Resolved, options: Options, todo: Sequence[Cell], interrupts: Interrupts
 ) -> Executor:
     cores = usable_cores()
-    deterministic = [cell.hyperparameters.deterministic for cell in todo]
     if options.executor == "inline":
-        if any(deterministic):
-            raise EcsweepError(
-                "cells with deterministic: true need worker processes. Use --executor local."
-            )
         return InlineExecutor(cores, interrupts)
     slots = options.workers or default_workers()
     if resolved.sweep.timing == "exclusive":
         slots = 1
     slots = max(1, min(slots, len(todo)))
     threads = max(1, cores // slots)
-    first = any(deterministic[:1])
+    first = any(cell.hyperparameters.deterministic for cell in todo[:1])
     return LocalExecutor(slots, threads, home.work, resolved.name, deterministic=first)

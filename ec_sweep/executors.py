@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -214,6 +215,7 @@ class LocalExecutor:
         )
         # Ctrl-C and SIGTERM reach the whole group: they are the driver's to handle, and a worker
         # is born deaf to them. It dies with the driver, or by SIGKILL.
+        resource_tracker.ensure_running()  # which would let the signals through again
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
             process.start()
