@@ -38,13 +38,13 @@ def build_dataset(
     The file needs the columns Entry, EC number and Sequence; other columns may stand beside
     them. Rows that cannot be used are counted by reason on the dataset's card.
     """
-    from ec_sweep import datasets, output
+    from ec_sweep import building, datasets, output
 
     where = place(home).home
     datasets.check_name(name)
     where.prepare()
     typer.echo(f"Reading {source} ...")
-    output.print_card(datasets.build(where, name, source).card)
+    output.print_card(building.build(where, name, source).card)
 
 
 @data_cli.command("list")

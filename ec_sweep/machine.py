@@ -1,9 +1,12 @@
-"""What this machine can hold: cores, GPUs, workers."""
+"""Cores, GPUs and memory of this machine, and how many workers it can hold."""
 
+import contextlib
 import importlib.util
 import os
+import platform
 import shutil
 import subprocess
+from pathlib import Path
 
 MEMORY_PER_WORKER = 2_500_000_000
 """Bytes that a worker is reckoned to need: TensorFlow, and the single CNN at paper scale."""
@@ -43,3 +46,36 @@ def default_workers() -> int:
 
     in_memory = int(psutil.virtual_memory().available // MEMORY_PER_WORKER)
     return max(1, min(len(visible_gpus()) or usable_cores(), in_memory))
+
+
+def description() -> str:
+    """Return processor, cores and system in a line."""
+    return f"{_cpu()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}"
+
+
+def _cpu() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown CPU"
+
+
+def reset_peak_memory() -> None:
+    """Make Linux forget the peak of the worker's earlier trials."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory_mb() -> float:
+    """Return the most memory this process held since the trial began, in MiB.
+
+    Where the kernel does not say: what it holds now.
+    """
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) / 1024
+    import psutil
+
+    return float(psutil.Process().memory_info().rss) / 2**20

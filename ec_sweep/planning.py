@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ec_sweep import datasets, spec
+from ec_sweep import building, datasets, spec
 from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError, nearest
 from ec_sweep.ledger import DONE, Attempt, Ledger, State, find_ledger, state_of
@@ -190,7 +190,7 @@ def resolve(
                     f"{request.scale} scale needs the dataset {name} built from your proteins. "
                     f"Build it with: ecsweep data build {name} --from FILE.tsv.gz"
                 )
-            dataset = datasets.build_embedded(place.home, name)
+            dataset = building.build_embedded(place.home, name)
         if dataset is not None:
             built[name] = dataset
     for cell in cells:

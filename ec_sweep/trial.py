@@ -4,7 +4,6 @@ Knows nothing of Optuna, MLflow or other cells. Importing this module imports
 Keras and its backend: only workers do.
 """
 
-import contextlib
 import gc
 import importlib.metadata
 import os
@@ -13,16 +12,14 @@ import statistics
 import time
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
-import psutil
 
-from ec_sweep import metrics, stopping
+from ec_sweep import machine, metrics, stopping
 from ec_sweep.attempts import AttemptFolder, Event, Result, Task, now
 from ec_sweep.hyperparameters import Hyperparameters
 from ec_sweep.models import MODELS
@@ -81,7 +78,7 @@ def _train_and_test(
     task: Task, emit: Callable[[Event], None], stopped: Callable[[], bool]
 ) -> Result:
     hp, folder = task.hyperparameters, AttemptFolder(task.folder)
-    _reset_peak_memory()
+    machine.reset_peak_memory()
 
     def report(event: Event) -> None:
         folder.append(event)
@@ -112,7 +109,7 @@ def _train_and_test(
     final |= _test(model, parts["test"], hp, folder, stopped)
     final |= _test_best(model, parts["test"], hp, watcher, final)
     final["parameters"] = model.count_params()
-    final["peak_memory_mb"] = _peak_memory_mb()
+    final["peak_memory_mb"] = machine.peak_memory_mb()
     return Result("complete", now(), final, value=watcher.last["val_accuracy"])
 
 
@@ -311,7 +308,7 @@ def _environment(model: keras.Model) -> dict[str, str]:
         **{name: importlib.metadata.version(name) for name in ("numpy", "mlflow", "optuna")},
         "backend": backend,
         "xla": str(model.jit_compile).lower(),
-        "machine": f"{_cpu()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}",
+        "machine": machine.description(),
     }
     if backend == "tensorflow":
         import tensorflow as tf
@@ -328,29 +325,3 @@ def _environment(model: keras.Model) -> dict[str, str]:
             else "CPU"
         )
     return found
-
-
-def _cpu() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or "unknown CPU"
-
-
-def _reset_peak_memory() -> None:
-    """Make Linux forget the peak of the worker's earlier trials."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak_memory_mb() -> float:
-    """Return the most memory this process held since the trial began, in MiB.
-
-    Where the kernel does not say: what it holds now.
-    """
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM"):
-                return int(line.split()[1]) / 1024
-    return float(psutil.Process().memory_info().rss) / 2**20

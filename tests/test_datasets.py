@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ec_sweep import datasets, encoding, records
+from ec_sweep import building, datasets, encoding, records
 from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError
 from ec_sweep.paths import Home, packed
@@ -30,7 +30,7 @@ def home(tmp_path: Path) -> Home:
 
 def test_the_embedded_dataset_follows_the_paper(home: Home, proteins: Rows) -> None:
     """Dataset 1: 50-1,000 residues, 6:2:2 in each group, then enzymes drawn down to balance."""
-    built = datasets.build_embedded(home, "enzyme")
+    built = building.build_embedded(home, "enzyme")
     card = built.card
     usable = [row for row in proteins if 50 <= len(row[4]) <= 1000]
     others = sum(not row[2] for row in usable)
@@ -50,7 +50,7 @@ def test_the_embedded_dataset_follows_the_paper(home: Home, proteins: Rows) -> N
 
 def test_arrays_hold_the_proteins_of_the_file(home: Home, proteins: Rows) -> None:
     """Tokens, labels and ids are those of the source; no protein stands in two parts."""
-    built = datasets.build_embedded(home, "enzyme")
+    built = building.build_embedded(home, "enzyme")
     by_accession = {row[0]: row for row in proteins}
     seen: set[str] = set()
     for part in PARTS:
@@ -69,7 +69,7 @@ def test_arrays_hold_the_proteins_of_the_file(home: Home, proteins: Rows) -> Non
 
 def test_leaks_are_counted_by_brute_force(home: Home) -> None:
     """The card says how many test sequences also stand in train."""
-    built = datasets.build_embedded(home, "enzyme")
+    built = building.build_embedded(home, "enzyme")
     train = {row.tobytes() for row in built.array("train", "tokens")}
     leaked = sum(row.tobytes() in train for row in built.array("test", "tokens"))
     assert built.card["test_sequences_also_in_train"] == leaked > 0
@@ -78,17 +78,17 @@ def test_leaks_are_counted_by_brute_force(home: Home) -> None:
 def test_the_order_of_rows_does_not_matter(home: Home, proteins: Rows, write_tsv: Write) -> None:
     """Shuffled rows, gzipped or not, give the same fingerprint; another row gives another."""
     rows = proteins[:400]
-    first = datasets.build(home, "enzyme", write_tsv(rows))
+    first = building.build(home, "enzyme", write_tsv(rows))
     mixed = random.Random(0).sample(rows, len(rows))
-    again = datasets.build(home, "enzyme", write_tsv(mixed, "mixed.tsv.gz"))
+    again = building.build(home, "enzyme", write_tsv(mixed, "mixed.tsv.gz"))
     assert again.fingerprint == first.fingerprint
-    other = datasets.build(home, "enzyme", write_tsv(proteins[:401]))
+    other = building.build(home, "enzyme", write_tsv(proteins[:401]))
     assert other.fingerprint != first.fingerprint
 
 
 def test_train_size_takes_the_first_and_shrinks_the_rest(home: Home) -> None:
     """Validation and test shrink in proportion to train."""
-    built = datasets.build_embedded(home, "enzyme")
+    built = building.build_embedded(home, "enzyme")
     assert built.sizes(None) == built.card["sizes"]
     assert built.sizes(1200) == {"train": 1200, "valid": 400, "test": 400}
     labels = built.array("train", "labels")[:1200]
@@ -170,7 +170,7 @@ def test_unusable_files_are_refused_and_leave_nothing(
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(EcsweepError) as caught:
-        datasets.build(home, "enzyme", path)
+        building.build(home, "enzyme", path)
     assert str(caught.value).startswith(f"{path}: ")
     assert message in str(caught.value)
     assert datasets.find(home, "enzyme") == []
@@ -181,7 +181,7 @@ def test_a_group_too_small_is_refused(home: Home, write_tsv: Write, proteins: Ro
     """A dataset with an empty class would make a study worthless."""
     enzymes = [row for row in proteins if row[2]][:50]
     with pytest.raises(EcsweepError, match="leaves no non-enzyme"):
-        datasets.build(home, "enzyme", write_tsv(enzymes))
+        building.build(home, "enzyme", write_tsv(enzymes))
     assert not list(home.data.rglob("*.npy"))
 
 
@@ -189,7 +189,7 @@ def test_a_failed_build_leaves_the_old_dataset(
     home: Home, write_tsv: Write, proteins: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A build that dies while writing changes nothing; the next one removes what a kill left."""
-    old = datasets.build(home, "enzyme", write_tsv(proteins[:300]))
+    old = building.build(home, "enzyme", write_tsv(proteins[:300]))
     left_behind = home.data / "enzyme" / ".building-killed"
     left_behind.mkdir()
 
@@ -199,14 +199,14 @@ def test_a_failed_build_leaves_the_old_dataset(
     with monkeypatch.context() as patch:
         patch.setattr(encoding, "encode", fail)
         with pytest.raises(OSError, match="No space"):
-            datasets.build(home, "enzyme", write_tsv(proteins[:500]))
+            building.build(home, "enzyme", write_tsv(proteins[:500]))
     assert datasets.find(home, "enzyme") == [old]
     assert not list((home.data / "enzyme").glob(".building-*"))
 
 
 def test_verify_finds_changed_content(home: Home, write_tsv: Write, proteins: Rows) -> None:
     """A flipped byte, a renamed folder and a missing file are all seen."""
-    built = datasets.build(home, "enzyme", write_tsv(proteins[:300]))
+    built = building.build(home, "enzyme", write_tsv(proteins[:300]))
     tokens = np.load(built.folder / "test_tokens.npy", mmap_mode="r+")
     tokens[0, 0] += 1
     tokens.flush()
@@ -222,8 +222,8 @@ def test_verify_finds_changed_content(home: Home, write_tsv: Write, proteins: Ro
 
 def test_the_sample_as_a_file_is_a_dataset_of_its_own(home: Home) -> None:
     """Building from a copy of the sample leaves the demo dataset alone."""
-    embedded = datasets.build_embedded(home, "enzyme")
-    again = datasets.build(home, "enzyme", packed("data") / datasets.SAMPLE)
+    embedded = building.build_embedded(home, "enzyme")
+    again = building.build(home, "enzyme", packed("data") / datasets.SAMPLE)
     assert again.folder != embedded.folder
     assert datasets.for_scale(home, "enzyme", "demo") == embedded
     assert datasets.for_scale(home, "enzyme", "paper") == again
@@ -243,11 +243,11 @@ def test_paper_scale_takes_what_was_built_last(
             cls.ticks += 1
             return datetime(2026, 1, 1, 0, cls.ticks, tzinfo=tz)
 
-    monkeypatch.setattr(datasets, "datetime", Clock)
-    first = datasets.build(home, "enzyme", write_tsv(proteins[:300]))
-    second = datasets.build(home, "enzyme", write_tsv(proteins[:400]))
+    monkeypatch.setattr(building, "datetime", Clock)
+    first = building.build(home, "enzyme", write_tsv(proteins[:300]))
+    second = building.build(home, "enzyme", write_tsv(proteins[:400]))
     assert datasets.for_scale(home, "enzyme", "paper") == second
-    datasets.build(home, "enzyme", write_tsv(proteins[:300]))
+    building.build(home, "enzyme", write_tsv(proteins[:300]))
     found = datasets.for_scale(home, "enzyme", "paper")
     assert found is not None
     assert found.fingerprint == first.fingerprint
@@ -255,7 +255,7 @@ def test_paper_scale_takes_what_was_built_last(
 
 def test_a_damaged_dataset_says_what_to_do(home: Home) -> None:
     """A missing array or a card cut short is named, with the cure."""
-    built = datasets.build_embedded(home, "enzyme")
+    built = building.build_embedded(home, "enzyme")
     (built.folder / "train_tokens.npy").unlink()
     with pytest.raises(EcsweepError, match=r"is damaged .* build it again"):
         built.check(10, None)
@@ -268,9 +268,9 @@ def test_paper_scale_never_uses_the_embedded_sample(
     home: Home, write_tsv: Write, proteins: Rows
 ) -> None:
     """Demo takes the sample, paper the newest dataset built from a file."""
-    embedded = datasets.build_embedded(home, "enzyme")
+    embedded = building.build_embedded(home, "enzyme")
     assert datasets.for_scale(home, "enzyme", "demo") == embedded
     assert datasets.for_scale(home, "enzyme", "paper") is None
-    built = datasets.build(home, "enzyme", write_tsv(proteins[:300]))
+    built = building.build(home, "enzyme", write_tsv(proteins[:300]))
     assert datasets.for_scale(home, "enzyme", "paper") == built
     assert datasets.for_scale(home, "enzyme", "demo") == embedded

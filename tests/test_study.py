@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ec_sweep import datasets, spec
+from ec_sweep import building, spec
 from ec_sweep.attempts import AttemptFolder, Event, Result, Task
 from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError, StudyStoppedError
@@ -139,7 +139,7 @@ class Setup:
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     home = Home(tmp_path_factory.mktemp("data"))
     home.prepare()
-    return datasets.build_embedded(home, "enzyme")
+    return building.build_embedded(home, "enzyme")
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import pytest
 
-from ec_sweep import datasets, trial
+from ec_sweep import building, trial
 from ec_sweep.attempts import AttemptFolder, Event, Result, Task
 from ec_sweep.datasets import Dataset
 from ec_sweep.hyperparameters import Hyperparameters
@@ -30,7 +30,7 @@ TINY = Hyperparameters(
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     home = Home(tmp_path_factory.mktemp("home"))
     home.prepare()
-    return datasets.build_embedded(home, "enzyme")
+    return building.build_embedded(home, "enzyme")
 
 
 class Runner:
