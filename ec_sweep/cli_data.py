@@ -108,4 +108,4 @@ def verify_datasets(
         for folder, problem in problems.items():
             typer.echo(f"{folder}: {problem or 'intact'}")
     if any(problems.values()):
-        raise typer.Exit(ExitCode.INCOMPLETE)
+        raise typer.Exit(ExitCode.USAGE)

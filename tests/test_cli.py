@@ -109,7 +109,7 @@ def test_datasets_are_built_listed_shown_and_verified(
     ]
     assert all(ids)
     (ecsweep.home / "data" / "enzyme" / card["fingerprint"] / "test_labels.npy").unlink()
-    assert ecsweep.run("data", "verify").returncode == 1
+    assert ecsweep.run("data", "verify").returncode == 2
 
 
 BAD_USAGE = [
