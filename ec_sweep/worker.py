@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from ec_sweep.attempts import AttemptFolder, Task
+from ec_sweep.attempts import AttemptFolder, Event, Result, Task
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,20 @@ def serve(
         traceback.print_exc()
         connection.send(CannotStart(f"{type(error).__name__}: {error}".splitlines()[0]))
         return
+
+    def say(content: Event | Result) -> None:
+        try:
+            connection.send(content)
+        except OSError:  # the driver is gone: no failure of the trial
+            os._exit(1)
+
     while True:
         task = tasks.get()
         with AttemptFolder(task.folder).lock() as held:
             if not held:
                 raise RuntimeError(f"another worker holds {task.folder}")
-            result = trial.run(task, connection.send, stopped.is_set)
-        connection.send(result)
+            result = trial.run(task, say, stopped.is_set)
+        say(result)
 
 
 def _listen(
