@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol
 
 from ec_sweep.attempts import AttemptFolder, Event, Result, Task, now
 from ec_sweep.errors import EcsweepError
-from ec_sweep.machine import visible_gpus
+from ec_sweep.machine import MEMORY_PER_WORKER, memory_of, visible_gpus
 from ec_sweep.worker import CannotStart, serve
 
 _GRACE = 15.0
@@ -235,6 +235,7 @@ class LocalExecutor:
                     raise EcsweepError(f"a worker cannot start: {content.reason}.")
                 if isinstance(content, Result):
                     worker.task = None
+                    self._recycle(worker)
                 yield Message(task.run_id, content)
         except (EOFError, OSError):
             worker.process.join(_EXIT)
@@ -244,6 +245,12 @@ class LocalExecutor:
             worker.task = None
             self._workers[self._workers.index(worker)] = None
             yield Message(task.run_id, result)
+
+    def _recycle(self, worker: _Worker) -> None:
+        """End a worker that has grown: libraries do not give all memory back between trials."""
+        if memory_of(worker.process.pid or 0) > MEMORY_PER_WORKER:
+            self._workers[self._workers.index(worker)] = None
+            self._end(worker)
 
     def _lost(self, worker: _Worker) -> Result:
         if self._stopping:

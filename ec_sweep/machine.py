@@ -48,6 +48,16 @@ def default_workers() -> int:
     return max(1, min(len(visible_gpus()) or usable_cores(), in_memory))
 
 
+def memory_of(pid: int) -> int:
+    """Return the bytes that a process holds in memory, 0 when it is gone."""
+    import psutil
+
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
+
+
 def description() -> str:
     """Return processor, cores and system in a line."""
     return f"{_cpu()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}"

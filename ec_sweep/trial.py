@@ -4,6 +4,7 @@ Knows nothing of Optuna, MLflow or other cells. Importing this module imports
 Keras and its backend: only workers do.
 """
 
+import contextlib
 import gc
 import importlib.metadata
 import os
@@ -11,7 +12,7 @@ import platform
 import statistics
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -77,20 +78,48 @@ def run(task: Task, emit: Callable[[Event], None], stopped: Callable[[], bool]) 
 def _train_and_test(
     task: Task, emit: Callable[[Event], None], stopped: Callable[[], bool]
 ) -> Result:
-    hp, folder = task.hyperparameters, AttemptFolder(task.folder)
+    folder = AttemptFolder(task.folder)
     machine.reset_peak_memory()
 
     def report(event: Event) -> None:
         folder.append(event)
         emit(event)
 
+    with _model(task) as model:
+        return _fit_and_test(model, task, folder, report, stopped)
+
+
+@contextlib.contextmanager
+def _model(task: Task) -> Iterator[keras.Model]:
+    """Yield the compiled model of a task, and take its memory back at the end."""
     keras.utils.set_random_seed(task.seed)
-    model = MODELS[task.model].build(hp, task.classes)
+    model = MODELS[task.model].build(task.hyperparameters, task.classes)
     model.compile(
-        optimizer=_optimizer(hp),
+        optimizer=_optimizer(task.hyperparameters),
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
     )
+    try:
+        yield model
+    finally:
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            # TensorFlow keeps the gradient function of every model ever trained, and with it the
+            # weights and Adam's two copies: emptied, what it keeps is small.
+            for variable in (*model.variables, *model.optimizer.variables):
+                empty = tf.zeros([0], variable.dtype)
+                tf.raw_ops.AssignVariableOp(resource=variable.value.handle, value=empty)
+
+
+def _fit_and_test(
+    model: keras.Model,
+    task: Task,
+    folder: AttemptFolder,
+    report: Callable[[Event], None],
+    stopped: Callable[[], bool],
+) -> Result:
+    hp = task.hyperparameters
     report(Event(now(), environment=_environment(model)))
     parts = {part: _Part(task, part) for part in task.sizes}
     batches = _Batches(parts["train"], hp.batch_size, task.seed)

@@ -6,11 +6,17 @@ import signal
 import socket
 import subprocess
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from ec_sweep import datasets, executors
+from ec_sweep.attempts import Result, Task
+from ec_sweep.executors import LocalExecutor
+from ec_sweep.hyperparameters import Hyperparameters
+from ec_sweep.paths import Home
 from tests.conftest import Ecsweep, alive, kill, wait_for
 
 # Long enough to be caught in the middle, short enough to be finished afterwards.
@@ -150,6 +156,35 @@ def test_ctrl_c_stops_cleanly(ecsweep: Ecsweep, number: signal.Signals) -> None:
     if number == signal.SIGINT:
         ecsweep.ok("study", "tiny", "--workers", "2")
         check_each_cell_recorded_once(ecsweep)
+
+
+def test_a_worker_that_has_grown_is_replaced(tmp_path: Path, finished: Ecsweep) -> None:
+    """Beyond a limit a fresh process takes over; messages and results go on as before."""
+    (dataset,) = datasets.find(Home(finished.home), "enzyme")
+    hp = Hyperparameters(length=40, train_size=32, filters=2, hidden=(4,), epochs=1)
+    executor = LocalExecutor(1, 1, tmp_path, "grown")
+    executor.start()
+    pids, outcomes = [], []
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(executors, "MEMORY_PER_WORKER", 1)
+            for name in ("first", "second"):
+                (tmp_path / name).mkdir()
+                task = Task(
+                    name, tmp_path / name, "cnn", hp, 0, dataset.folder, dataset.sizes(32), 2
+                )
+                executor.submit(task)
+                (worker,) = filter(None, executor._workers)
+                pids.append(worker.process.pid)
+                while len(outcomes) < len(pids):
+                    said = [message.content for message in executor.poll(1)]
+                    outcomes += [c.outcome for c in said if isinstance(c, Result)]
+                assert not alive(worker.process.pid or 0)
+    finally:
+        executor.close()
+    assert outcomes == ["complete", "complete"]
+    assert pids[0] != pids[1]
+    assert not list(tmp_path.glob("*.log"))
 
 
 def test_ctrl_c_at_once_is_quiet(ecsweep: Ecsweep) -> None:

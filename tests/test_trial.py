@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import psutil
 import pytest
 
 from ec_sweep import building, trial
@@ -232,3 +233,14 @@ def test_a_trial_learns(runner: Runner) -> None:
     runner.run(hp)
     losses = [event.metrics["train_loss"] for event in runner.events if event.epoch]
     assert losses[-1] < 0.3 * losses[0]
+
+
+def test_memory_comes_back_between_trials(runner: Runner) -> None:
+    """A worker serves many cells: their weights and optimizer states do not pile up."""
+    hp = dataclasses.replace(TINY, train_size=16, epochs=1, filters=64, hidden=(4096,))
+    weights_mb = 40 // 2 * 64 * 4096 * 4 / 2**20
+    held = []
+    for number in range(4):
+        assert runner.run(hp, name=f"trial-{number}").outcome == "complete"
+        held.append(psutil.Process().memory_info().rss / 2**20)
+    assert held[3] - held[1] < 2 * weights_mb  # kept, it would be three times the weights a trial
