@@ -1,10 +1,12 @@
 """The commands without their clothes: wires the parts together, prints nothing."""
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -127,13 +129,19 @@ def reported_studies(place: Place, scale: str) -> list[str]:
     ]
 
 
-def forget(place: Place, resolved: Resolved, cell: str | None) -> int:
-    """Forget the attempts at one cell or at all; returns how many there were."""
-    known = {str(own.id) for own in resolved.cells}
-    if cell is not None and cell not in known:
+def attempts_at(place: Place, resolved: Resolved, cell: str | None) -> int:
+    """Count the attempts at one cell of a study, or at all."""
+    found = status(place, resolved).cells
+    if cell is not None and cell not in {own.cell.id for own in found}:
         raise EcsweepError(
             f"{resolved.name} has no cell {cell}. See: ecsweep status {resolved.sweep.study}"
         )
+    return sum(len(own.attempts) for own in found if cell in (None, own.cell.id))
+
+
+def forget(place: Place, resolved: Resolved, cell: str | None) -> int:
+    """Forget the attempts at one cell or at all; returns how many there were."""
+    known = {str(own.id) for own in resolved.cells}
     place.home.prepare()
     with study_lock(place.home, resolved.name):
         ledger = open_ledger(place.home, place.storage, resolved.name)
@@ -173,15 +181,33 @@ def serve_ui(home: Home, port: int, announce: Callable[[str], None]) -> int:
         "--workers", "1", "--uvicorn-opts", "--log-level warning",
         "--default-artifact-root", home.artifacts.resolve().as_uri(),
     ]  # fmt: skip
+    log = home.work / f"ui-{port}.log"
+    home.work.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the server too
-    announce(f"http://127.0.0.1:{port}")
-    with subprocess.Popen(command, env=environment) as server:
-        try:
-            return server.wait()
-        except KeyboardInterrupt:
-            server.terminate()
-            server.wait()
-            return 0
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            command, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        while not _answers(port):
+            if server.poll() is not None:
+                said = log.read_text(errors="replace").strip().splitlines() or ["nothing"]
+                raise EcsweepError(f"the MLflow UI did not start. Its last words: {said[-1]}")
+            time.sleep(0.2)
+        announce(f"http://127.0.0.1:{port}")
+        return server.wait()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+        log.unlink(missing_ok=True)
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _executor(
@@ -193,7 +219,7 @@ def _executor(
     slots = options.workers or default_workers()
     if resolved.sweep.timing == "exclusive":
         slots = 1
+    threads = max(1, cores // slots)  # the same for a study's last cells as for its first
     slots = max(1, min(slots, len(todo)))
-    threads = max(1, cores // slots)
     first = any(cell.hyperparameters.deterministic for cell in todo[:1])
     return LocalExecutor(slots, threads, home.work, resolved.name, deterministic=first)

@@ -57,8 +57,9 @@ def build(home: Home, name: str, source: Path, *, embedded: bool = False) -> Dat
     kept = sum(len(members) for members in parts.values())
     if rows != kept + dropped.total():
         raise AssertionError(f"{rows} rows in, {kept} kept and {dropped.total()} dropped")
+    home.prepare()
     folder = home.data / name
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     with FileLock(folder / ".lock"):
         for stale in folder.glob(".building-*"):  # we hold the lock: its builder is gone
             shutil.rmtree(stale)

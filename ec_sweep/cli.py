@@ -27,7 +27,7 @@ from ec_sweep.options import (
 
 if TYPE_CHECKING:
     from ec_sweep.app import Options
-    from ec_sweep.planning import Place, Resolved, StudyStatus
+    from ec_sweep.planning import Place, Resolved
 
 cli = typer.Typer(
     name="ecsweep",
@@ -105,7 +105,7 @@ def show_plan(
     from ec_sweep.progress import duration
 
     where = place(home, storage)
-    asked = request(scale, seeds, overrides)
+    asked = request(scale, seeds, overrides, defaults)
     resolved = planning.resolve(where, study, asked, follow=not defaults)
     found = planning.status(where, resolved)
     if as_json:
@@ -159,8 +159,12 @@ def run_studies(
     if not names or (run_all and studies):
         raise EcsweepError("name at least one study, or --all, not both. See: ecsweep studies")
     check_range("--workers", workers, 1024)
-    asked = request(scale, seeds, overrides)
+    asked = request(scale, seeds, overrides, defaults)
+    if workers and executor == "inline":
+        raise EcsweepError("--executor inline runs one trial at a time: leave --workers out.")
     where = place(home, storage)
+    for name in names:  # nothing is written before all of them are known to be runnable
+        planning.check_runnable(planning.resolve(where, name, asked, follow=not defaults))
     where.home.prepare()
     options = app.Options(workers, executor, retry_failed)
     resolved = [
@@ -180,6 +184,7 @@ def show_status(
 ) -> None:
     """Show the cells of a study with their state."""
     from ec_sweep import output, planning
+    from ec_sweep.recording import is_driven
 
     where = place(home, storage)
     resolved = planning.resolve(where, study, request(scale))
@@ -189,6 +194,8 @@ def show_status(
         return
     _say_request(resolved)
     output.print_cells(found)
+    if found.count("running") and not is_driven(where.home, resolved.name):
+        typer.echo(f"Nothing runs it any more: ecsweep study {study} goes on from there.")
 
 
 @cli.command("forget")
@@ -209,6 +216,9 @@ def forget_cells(
     where = place(home, storage)
     resolved = planning.resolve(where, study, request(scale))
     what = f"cell {cell} of {resolved.name}" if cell else f"all cells of {resolved.name}"
+    if not app.attempts_at(where, resolved, cell):
+        typer.echo(f"There is nothing to forget of {what}.")
+        return
     if not yes and not typer.confirm(f"Forget {what}?"):
         typer.echo("Nothing is forgotten.")
         return
@@ -297,7 +307,7 @@ def main() -> None:
 
 def _run_study(where: "Place", resolved: "Resolved", options: "Options") -> bool:
     """Run one study and show its table; returns whether nothing failed."""
-    from ec_sweep import app
+    from ec_sweep import app, output, tables
     from ec_sweep.progress import progress
 
     name, scale = resolved.sweep.study, resolved.request.scale
@@ -311,7 +321,8 @@ def _run_study(where: "Place", resolved: "Resolved", options: "Options") -> bool
         again = name if scale == "demo" else f"{name} --scale {scale}"
         typer.echo(f"Interrupted with {left} cells left. Go on with: ecsweep study {again}")
         raise typer.Exit(ExitCode.INTERRUPTED)
-    _finish_study(where, found)
+    made, files = app.write_report(where, found.resolved.name, tables.FORMATS, None)
+    output.print_end(found, made, files, where.home)
     return found.done
 
 
@@ -322,25 +333,14 @@ def _fail(message: str) -> ExitCode:
 
 
 def _say_request(resolved: "Resolved") -> None:
-    if resolved.followed:
-        typer.echo(f"As last asked for: {resolved.command} (the file's own: --defaults)")
+    """Say where seeds and overrides come from, and which they replace."""
+    from ec_sweep.planning import options_of
 
-
-def _finish_study(where: "Place", found: "StudyStatus") -> None:
-    from ec_sweep import app, output, tables
-
-    made, files = app.write_report(where, found.resolved.name, tables.FORMATS, None)
-    output.print_table(made)
-    failed = found.count("failed")
-    if failed:
-        typer.echo(
-            f"{failed} cells failed. Reasons: ecsweep status {made.study} --scale {made.scale}; "
-            f"again: ecsweep study {made.study} --scale {made.scale} --retry-failed"
-        )
-    typer.echo(
-        f"Tables  {output.relative(files[0].parent)}/{made.study}.{{csv,tex,md,provenance.json}}"
-    )
-    typer.echo(f"Runs    ecsweep ui   ({output.relative(where.home.mlflow_db)})")
+    before = resolved.before
+    if before == resolved.request:
+        typer.echo(f"As last asked for: {options_of(before)} (the file's own: --defaults)")
+    elif before:
+        typer.echo(f"Instead of what was last asked for: {options_of(before)}")
 
 
 if __name__ == "__main__":

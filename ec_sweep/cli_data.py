@@ -42,7 +42,6 @@ def build_dataset(
 
     where = place(home).home
     datasets.check_name(name)
-    where.prepare()
     typer.echo(f"Reading {source} ...")
     output.print_card(building.build(where, name, source).card)
 
@@ -105,6 +104,8 @@ def verify_datasets(
             {"datasets": [{"folder": str(f), "problem": text} for f, text in problems.items()]}
         )
     else:
+        if not problems:
+            typer.echo("No dataset is built yet.")
         for folder, problem in problems.items():
             typer.echo(f"{folder}: {problem or 'intact'}")
     if any(problems.values()):

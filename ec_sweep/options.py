@@ -50,12 +50,23 @@ def place(home: Path, storage: str | None = None) -> "Place":
     return planning.Place(paths.Home(home.resolve()), storage)
 
 
-def request(scale: str, seeds: int | None = None, overrides: list[str] | None = None) -> "Request":
+def request(
+    scale: str,
+    seeds: int | None = None,
+    overrides: list[str] | None = None,
+    defaults: bool = False,
+) -> "Request":
     """Return the request that the options make; bad values are errors."""
     from ec_sweep import spec
 
     check_range("--seeds", seeds, 10_000)
-    return spec.Request(scale, seeds, tuple(spec.parse_override(text) for text in overrides or []))
+    if defaults and (seeds or overrides):
+        raise EcsweepError("--defaults asks for the file as it is: leave out --seeds and --set.")
+    pairs = [spec.parse_override(text) for text in overrides or []]
+    twice = [name for name, _ in pairs if [other for other, _ in pairs].count(name) > 1]
+    if twice:
+        raise EcsweepError(f"--set {twice[0]} is given twice. A list of values replaces an axis.")
+    return spec.Request(scale, seeds, tuple(pairs))
 
 
 def check_range(option: str, value: int | None, highest: int) -> None:

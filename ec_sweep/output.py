@@ -2,12 +2,14 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from ec_sweep import tables
+from ec_sweep.paths import Home
 from ec_sweep.planning import StudyStatus
 from ec_sweep.report import Report
 
@@ -77,3 +79,16 @@ def print_json(document: dict[str, Any]) -> None:
 def relative(path: Path) -> Path:
     """Return a path as seen from the current folder, if it lies below."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def print_end(found: StudyStatus, made: Report, files: Sequence[Path], home: Home) -> None:
+    """Print a study's table and where things are."""
+    print_table(made)
+    failed = found.count("failed")
+    if failed:
+        typer.echo(
+            f"{failed} cells failed. Reasons: ecsweep status {made.study} --scale {made.scale}; "
+            f"again: ecsweep study {made.study} --scale {made.scale} --retry-failed"
+        )
+    typer.echo(f"Tables  {relative(files[0].parent)}/{made.study}.{{csv,tex,md,provenance.json}}")
+    typer.echo(f"Runs    ecsweep ui   ({relative(home.mlflow_db)})")

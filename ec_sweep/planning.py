@@ -14,7 +14,7 @@ from ec_sweep.errors import EcsweepError, nearest
 from ec_sweep.ledger import DONE, Attempt, Ledger, State, find_ledger, state_of
 from ec_sweep.paths import Home, packed
 from ec_sweep.spec import Cell, Request, Sweep
-from ec_sweep.study import Plan
+from ec_sweep.study import Plan, shown
 from ec_sweep.tracking import find_tracker
 
 
@@ -60,8 +60,8 @@ class Resolved:
     sweep: Sweep
     where: str
     request: Request
-    followed: bool
-    """Whether seeds or overrides come from what was last asked for."""
+    before: Request | None
+    """What was last asked for, where that has seeds or overrides."""
     cells: list[Cell]
     datasets: dict[str, Dataset]
     """Those that are built, by name."""
@@ -81,15 +81,13 @@ class Resolved:
         varied = {name: found for name, found in values.items() if len(found) > 1}
         return Plan(self.name, self.cells, self.datasets, varied or values)
 
-    @property
-    def command(self) -> str:
-        """The options, beside the study's name, that ask for the same again."""
-        parts = []
-        if self.request.seeds:
-            parts.append(f"--seeds {self.request.seeds}")
-        for name, value in self.request.overrides:
-            parts.append(f"--set {shlex.quote(f'{name}={_as_yaml(value)}')}")
-        return " ".join(parts)
+
+def options_of(request: Request) -> str:
+    """Return the options, beside the study's name, that make a request again."""
+    parts = [f"--seeds {request.seeds}"] if request.seeds else []
+    for name, value in request.overrides:
+        parts.append(f"--set {shlex.quote(f'{name}={_as_yaml(value)}')}")
+    return " ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -172,24 +170,14 @@ def resolve(
     """
     path = find_sweep(study)
     sweep = spec.load(path)
-    followed = False
-    if follow and request.seeds is None and not request.overrides:
-        tracker = find_tracker(place.home, f"{sweep.study}@{request.scale}")
-        last = tracker.plan() if tracker else None
-        if last:
-            overrides = tuple((name, value) for name, value in last["request"]["set"].items())
-            request = Request(request.scale, last["request"]["seeds"], overrides)
-            followed = bool(request.seeds or overrides)
+    before = _last_request(place, sweep, request.scale) if follow else None
+    if before and request.seeds is None and not request.overrides:
+        request = before
     cells = spec.cells(sweep, request, str(path))
     built = {}
     for name in dict.fromkeys(cell.dataset for cell in cells):
         dataset = datasets.for_scale(place.home, name, request.scale)
         if dataset is None and build:
-            if request.scale != "demo":
-                raise EcsweepError(
-                    f"{request.scale} scale needs the dataset {name} built from your proteins. "
-                    f"Build it with: ecsweep data build {name} --from FILE.tsv.gz"
-                )
             dataset = building.build_embedded(place.home, name)
         if dataset is not None:
             built[name] = dataset
@@ -200,7 +188,27 @@ def resolve(
             if problem:
                 raise EcsweepError(f"{path}: impossible cell: {problem}.")
     cells = [cell.on({name: ds.fingerprint for name, ds in built.items()}) for cell in cells]
-    return Resolved(sweep, str(path), request, followed, cells, built)
+    return Resolved(sweep, str(path), request, before, cells, built)
+
+
+def _last_request(place: Place, sweep: Sweep, scale: str) -> Request | None:
+    """Return what was last asked of a study, ``None`` where that was the file as it is."""
+    tracker = find_tracker(place.home, f"{sweep.study}@{scale}")
+    last = tracker.plan() if tracker else None
+    if last is None or not (last["request"]["seeds"] or last["request"]["set"]):
+        return None
+    return Request(scale, last["request"]["seeds"], tuple(last["request"]["set"].items()))
+
+
+def check_runnable(resolved: Resolved) -> None:
+    """Raise an error when a study cannot run for want of a dataset that only the user can give."""
+    needed = {cell.dataset for cell in resolved.cells} - resolved.datasets.keys()
+    if needed and resolved.request.scale != "demo":
+        name = min(needed)
+        raise EcsweepError(
+            f"{resolved.request.scale} scale needs the dataset {name} built from your proteins. "
+            f"Build it with: ecsweep data build {name} --from FILE.tsv.gz"
+        )
 
 
 def status(place: Place, resolved: Resolved, ledger: Ledger | None = None) -> StudyStatus:
@@ -251,7 +259,9 @@ def _source(resolved: Resolved) -> str:
             f"dataset {name} from {dataset.card['source']}, {counts}, length {lengths}, "
             f"{dataset.card['split']} split"
         )
-    return f"{resolved.request.scale.capitalize()} scale: {'; '.join(parts)}"
+    scale, overrides = resolved.request.scale.capitalize(), resolved.request.overrides
+    changed = ", ".join(f"{name} {shown(value)}" for name, value in overrides)
+    return f"{scale} scale{f', changed to {changed}' if changed else ''}: {'; '.join(parts)}"
 
 
 def _as_yaml(value: object) -> str:

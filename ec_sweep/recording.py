@@ -124,3 +124,16 @@ def study_lock(home: Home, study: str) -> Iterator[None]:
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+def is_driven(home: Home, study: str) -> bool:
+    """Say whether a driver holds the study at this moment."""
+    from filelock import FileLock, Timeout
+
+    if not home.study_lock(study).exists():
+        return False
+    try:
+        with FileLock(home.study_lock(study), timeout=0):
+            return False
+    except Timeout:
+        return True

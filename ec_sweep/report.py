@@ -66,14 +66,15 @@ def build(tracker: Tracker | None, name: str) -> Report:
         EcsweepError: the study has not been run.
     """
     plan = tracker.plan() if tracker else None
-    if tracker is None or plan is None:
+    tracked = tracker.runs() if tracker else []
+    if plan is None or not tracked:
         study, _, scale = name.partition("@")
         raise EcsweepError(
             f"{study} has not been run at {scale} scale. "
             f"Run it with: ecsweep study {study} --scale {scale}"
         )
     runs: dict[str, list[TrackedRun]] = {}
-    for run in tracker.runs():
+    for run in tracked:
         runs.setdefault(run.cell, []).append(run)
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for cell in plan["cells"]:

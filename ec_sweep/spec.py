@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from ec_sweep import hyperparameters
+from ec_sweep import documents, hyperparameters
 from ec_sweep.errors import EcsweepError, nearest
 from ec_sweep.hyperparameters import FROZEN_DEFAULTS, Hyperparameters
 from ec_sweep.models import MODELS
@@ -128,13 +127,13 @@ def load(path: Path) -> Sweep:
     try:
         if path.stat().st_size > _LARGEST_FILE:
             raise EcsweepError(f"{path}: larger than {_LARGEST_FILE} bytes; not a sweep file.")
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        document = documents.parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise EcsweepError(f"{path}: cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:
         raise EcsweepError(f"{path}: not UTF-8 text ({error.reason}).") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise EcsweepError(f"{path}: not valid YAML: {_yaml_problem(error)}") from error
+    except ValueError as error:
+        raise EcsweepError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(document, dict):
         raise EcsweepError(f"{path}: a sweep file must be a mapping with the key 'study'.")
     try:
@@ -160,11 +159,13 @@ def cells(sweep: Sweep, request: Request, where: str | None = None) -> list[Cell
     if sweep.dataset is not None:
         fixed.setdefault("dataset", sweep.dataset)
     grids = [dict(grid) for grid in sweep.grids]
+    labels: dict[str, str] = {}
     for source, values in ((f"scales.{request.scale}", scale), ("--set", overrides)):
         for name, value in values.items():
             axes = [grid for grid in grids if name in grid]
             for grid in axes:
                 grid[name] = _new_axis(name, value, where, source)
+                labels[name] = f"--set {name}" if source == "--set" else f"{source}.{name}"
             if not axes:
                 fixed[name] = value
     sources = _sources(sweep, scale, request)
@@ -176,7 +177,7 @@ def cells(sweep: Sweep, request: Request, where: str | None = None) -> list[Cell
         raise EcsweepError(f"{where}: grid must name at least one axis with its values.")
     seeds = list(range(request.seeds)) if request.seeds else sorted(set(sweep.seeds))
     found: dict[Cell, None] = {}
-    for settings in _settings(grids, where):
+    for settings in _settings(grids, labels, where):
         for seed in seeds:
             found[_cell({**fixed, **settings}, seed, where)] = None
     _reject_unused(found, {*fixed, *(name for grid in grids for name in grid)}, where)
@@ -186,40 +187,17 @@ def cells(sweep: Sweep, request: Request, where: str | None = None) -> list[Cell
 def parse_override(text: str) -> tuple[str, Any]:
     """Return the name and value of a ``--set`` option such as ``epochs=2``."""
     name, equals, value = text.partition("=")
-    if not equals or name not in _NAMES:
+    if not equals and name in _NAMES:
+        raise EcsweepError(f"--set {name} lacks its value: --set {name}=VALUE.")
+    if name not in _NAMES:
         raise EcsweepError(
             f"--set takes KEY=VALUE with a key of {', '.join(_NAMES)}. Received: {text!r}."
             f"{nearest(name, _NAMES)}"
         )
     try:
-        return name, yaml.load(value, Loader=_Loader)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise EcsweepError(f"--set {name}: not a value ({_yaml_problem(error)}).") from error
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML without its two traps: a key given twice, and aliases that multiply."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not allowed in a sweep file")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = [key for key in keys if keys.count(key) > 1]
-        if twice:
-            raise yaml.YAMLError(
-                f"line {node.start_mark.line + 1}: the key {twice[0]!r} is given twice"
-            )
-        return super().construct_mapping(node, deep=deep)
-
-
-def _yaml_problem(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error) or "nested too deeply"
-    line = f"line {mark.line + 1}: " if mark else ""
-    return " ".join(f"{line}{problem}".split())
+        return name, documents.parse(value)
+    except ValueError as error:
+        raise EcsweepError(f"--set {name}: not a value ({error}).") from error
 
 
 def _file_problem(error: ValidationError) -> str:
@@ -229,6 +207,10 @@ def _file_problem(error: ValidationError) -> str:
         allowed = ", ".join(Sweep.model_fields)
         hint = nearest(key, Sweep.model_fields)
         return f"unknown key {key!r}.{hint} Allowed: {allowed}."
+    key = key.removesuffix(".[key]")
+    if first["type"] == "string_pattern_mismatch":
+        received = _shown(first["input"])
+        return f"{key} must be of lower-case letters, digits and hyphens. Received: {received}."
     if first["type"] == "missing":
         return f"the key {key!r} is missing."
     return f"{key}: {first['msg']}. Received: {_shown(first['input'])}."
@@ -261,13 +243,21 @@ def _new_axis(name: str, value: object, where: str, source: str) -> list[Any]:
     )
 
 
-def _settings(grids: list[dict[str, Any]], where: str) -> Iterator[dict[str, Any]]:
-    """Yield the points of each grid; the first axis varies slowest."""
+def _settings(
+    grids: list[dict[str, Any]], labels: Mapping[str, str], where: str
+) -> Iterator[dict[str, Any]]:
+    """Yield the points of each grid; the first axis varies slowest.
+
+    ``labels`` says of replaced axes where they come from, for error messages.
+    """
     total = 0
     for number, grid in enumerate(grids):
         label = "grid" if len(grids) == 1 else f"grid[{number}]"
         axis_values = [
-            [_parse(name, value, where, f"{label}.{name}") for value in _axis(name, values)]
+            [
+                _parse(name, value, where, labels.get(name, f"{label}.{name}"))
+                for value in _axis(name, values)
+            ]
             for name, values in grid.items()
         ]
         size = 1

@@ -7,6 +7,7 @@ can be repeated, so a driver that dies at any point is repaired by the next.
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any, Protocol
 
 import numpy as np
@@ -147,11 +148,12 @@ class Driver:
                 continue
             if not asked:
                 self._hand_out(parent)
-            for message in self._executor.poll(_POLL):
-                if isinstance(message.content, Event):
-                    self._observe(message.run_id, message.content)
-                else:
-                    self._conclude(message.run_id, message.content)
+            for run_id, messages in groupby(self._executor.poll(_POLL), lambda said: said.run_id):
+                contents = [message.content for message in messages]
+                self._observe(run_id, [event for event in contents if isinstance(event, Event)])
+                for content in contents:
+                    if isinstance(content, Result):
+                        self._conclude(run_id, content)
 
     def _hand_out(self, parent: str) -> None:
         while self._waiting and len(self._running) < self._executor.slots:
@@ -184,10 +186,12 @@ class Driver:
         )
         self._display.started(cell)
 
-    def _observe(self, run_id: str, event: Event) -> None:
-        self._tracker.log(run_id, [event])
-        if event.epoch:
-            self._display.epoch(self._running[run_id].cell, event.epoch, event.metrics)
+    def _observe(self, run_id: str, events: Sequence[Event]) -> None:
+        if events:
+            self._tracker.log(run_id, events)
+        for event in events:
+            if event.epoch:
+                self._display.epoch(self._running[run_id].cell, event.epoch, event.metrics)
 
     def _conclude(self, run_id: str, result: Result) -> None:
         """Record an attempt, and decide whether its cell is tried again."""

@@ -11,7 +11,6 @@ import os
 import platform
 import statistics
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,20 +21,12 @@ import numpy as np
 
 from ec_sweep import machine, metrics, stopping
 from ec_sweep.attempts import AttemptFolder, Event, Result, Task, now
+from ec_sweep.failures import Diverged, Stopped, cannot_write, classify
 from ec_sweep.hyperparameters import Hyperparameters
 from ec_sweep.models import MODELS
-from ec_sweep.paths import DISK_FULL
 
 _LATENCY_CALLS = 30
 """Predictions of one sequence whose median is ``latency_ms_batch1``."""
-
-
-class Stopped(Exception):  # noqa: N818 - an order that was followed, not an error
-    """The driver asked for the trial to stop."""
-
-
-class Diverged(Exception):  # noqa: N818 - a verdict on the cell
-    """The loss is no longer a finite number."""
 
 
 def configure(threads: int, deterministic: bool) -> None:
@@ -63,7 +54,7 @@ def run(task: Task, emit: Callable[[Event], None], stopped: Callable[[], bool]) 
     except Stopped:
         result = Result("interrupted", now())
     except Exception as error:  # the one seam where any failure of a trial becomes data
-        result = _classify(error)
+        result = classify(error)
     finally:
         keras.backend.clear_session()
         gc.collect()
@@ -71,7 +62,7 @@ def run(task: Task, emit: Callable[[Event], None], stopped: Callable[[], bool]) 
         try:
             folder.write_result(result)
         except OSError as error:
-            result = _cannot_write(error)
+            result = cannot_write(error)
     return result
 
 
@@ -306,26 +297,6 @@ def _latency_ms(model: keras.Model, tokens: Any) -> float:
         model.predict_on_batch(one)
         times.append(time.perf_counter() - start)
     return 1000 * statistics.median(times)
-
-
-def _cannot_write(error: OSError) -> Result:
-    return Result("interrupted", now(), message=f"cannot write results: {error.strerror or error}")
-
-
-def _classify(error: Exception) -> Result:
-    if isinstance(error, OSError) and error.errno in DISK_FULL:
-        return _cannot_write(error)  # the machine's trouble, not the cell's
-    text = f"{type(error).__name__}: {error}".splitlines()[0][:500]
-    out_of_memory = isinstance(error, MemoryError) or any(
-        mark in f"{type(error).__name__} {error}"
-        for mark in ("ResourceExhausted", "RESOURCE_EXHAUSTED")
-    )
-    if isinstance(error, Diverged):
-        return Result("not_available", now(), failure="diverged", message=str(error))
-    trace = "".join(traceback.format_exception(error))
-    if out_of_memory:
-        return Result("not_available", now(), failure="oom", message=text, traceback=trace)
-    return Result("failed", now(), failure="error", message=text, traceback=trace)
 
 
 def _environment(model: keras.Model) -> dict[str, str]:

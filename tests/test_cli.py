@@ -122,7 +122,11 @@ BAD_USAGE = [
     (["study", "tiny", "--scale", "paper"], "ecsweep data build enzyme --from FILE.tsv.gz"),
     (["study", "tiny", "--set", "epoch=3"], "Did you mean 'epochs'?"),
     (["study", "tiny", "--set", "filter_size=41"], "filter_size 41 is larger than length 40"),
-    (["study", "tiny", "--set", "train_size=5669"], "larger than the 5668 sequences"),
+    (["study", "tiny", "--set", "epochs"], "--set epochs lacks its value"),
+    (["study", "tiny", "--set", "epochs=1", "--set", "epochs=2"], "--set epochs is given twice"),
+    (["study", "tiny", "--set", "filter_size=[two]"], "--set filter_size must be a whole number"),
+    (["study", "tiny", "--defaults", "--seeds", "2"], "leave out --seeds and --set"),
+    (["study", "tiny", "--executor", "inline", "--workers", "2"], "leave --workers out"),
     (["study", "tiny", "--set", "dataset=enzymes"], "Did you mean 'enzyme'?"),
     (["plan", "missing.yaml"], "missing.yaml: cannot be read (No such file or directory)"),
     (["report", "tiny"], "has not been run at demo scale"),
@@ -135,7 +139,6 @@ BAD_USAGE = [
     (["study", "tiny", "nope"], "no study is named 'nope'"),
     (["study", "tiny", "--set", "epochs=2001-99-99"], "--set epochs: not a value"),
     (["study", "tiny", "--set", "epochs=" + "[" * 3000], "--set epochs: not a value"),
-    (["study", "tiny", "--set", "deterministic=true", "--executor", "inline"], "need worker"),
     (["study", "tiny", "--home", "what?"], "must not have ?"),
     (["ui", "--port", "0"], "--port must be from 1 to 65535"),
     (["plan", "tiny", "--home", "/proc/nothing"], None),
@@ -158,7 +161,7 @@ def test_bad_usage_is_one_clear_line(
         unused.ok(*arguments)  # a plan reads only: any home will do
         return
     assert message in unused.fails(*arguments)
-    assert not list((unused.home / "mlruns").glob("*.db"))
+    assert {path.name for path in unused.home.iterdir()} <= {"sweeps", "bad.yaml"}
 
 
 BAD_SWEEPS = [
@@ -190,6 +193,20 @@ def test_a_database_that_is_none_is_left_alone(ecsweep: Ecsweep, name: str) -> N
     assert f"{path}: not an SQLite database" in ecsweep.fails("study", "tiny")
     assert f"{path}: not an SQLite database" in ecsweep.fails("status", "tiny")
     assert path.read_text() == "these are my notes"
+
+
+def test_more_training_sequences_than_there_are(ecsweep: Ecsweep) -> None:
+    """A size that only the built dataset can refute is refuted before anything is trained."""
+    line = ecsweep.fails("study", "tiny", "--set", "train_size=5669")
+    assert "larger than the 5668 sequences of enzyme" in line
+    assert not list((ecsweep.home / "mlruns").glob("*.db"))
+
+
+def test_there_may_be_nothing_to_forget_report_or_verify(ecsweep: Ecsweep) -> None:
+    """Commands on an empty home say so, and leave it empty."""
+    assert "nothing to forget" in ecsweep.ok("forget", "tiny")
+    assert "No dataset is built yet" in ecsweep.ok("data", "verify")
+    assert {path.name for path in ecsweep.home.iterdir()} == {"sweeps"}
 
 
 def test_a_busy_port_is_named(finished: Ecsweep) -> None:
@@ -255,6 +272,12 @@ def test_a_moved_home_says_how_to_go_on(finished: Ecsweep, tmp_path: Path) -> No
     link = Ecsweep(tmp_path / "link")
     link.home.symlink_to(finished.home)
     assert "4 complete" in link.ok("status", "tiny")
+
+
+def test_inline_cannot_be_deterministic(ecsweep: Ecsweep) -> None:
+    """Determinism is a switch of a whole process: inline would record what it did not do."""
+    options = ("--set", "deterministic=true", "--executor", "inline")
+    assert "need worker processes" in ecsweep.fails("study", "tiny", *options)
 
 
 def test_a_worker_that_cannot_start_says_why(ecsweep: Ecsweep) -> None:

@@ -134,7 +134,7 @@ BAD_FILES = [
     ("study: [", "not valid YAML"),
     ("- a", "must be a mapping with the key 'study'"),
     ("{}", "the key 'study' is missing"),
-    ("study: Bad Name", "study: "),
+    ("study: Bad Name", "study must be of lower-case letters, digits and hyphens"),
     ("study: s\nstudy: t", "the key 'study' is given twice"),
     ("study: s\nfixd: {}", "unknown key 'fixd'. Did you mean 'fixed'?"),
     ("study: s\ngrid: {filter_sizes: [2]}", "unknown key 'grid.filter_sizes'. Did you mean"),
