@@ -175,6 +175,7 @@ def serve_ui(home: Home, port: int, announce: Callable[[str], None]) -> int:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_BACKEND_STORE_URI": uri,  # not an argument: it may hold a password
         "PYTHONWARNINGS": "ignore",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # a dozen processes that nobody here needs
     }
     command = [
         sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),

@@ -56,7 +56,7 @@ def show_help(
 
 
 @cli.command("studies")
-def list_studies(as_json: Json = False, home: Home = HERE) -> None:  # noqa: ARG001
+def list_studies(as_json: Json = False, home: Home = HERE) -> None:  # noqa: ARG001 - all commands take --home
     """List the sweep definitions: name, table, dataset, cells."""
     from ec_sweep import output, planning, spec
 

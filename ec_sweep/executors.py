@@ -163,7 +163,12 @@ class LocalExecutor:
         """See `Executor`."""
         busy = {worker.connection: worker for worker in self._workers if worker and worker.task}
         ready = wait(list(busy), timeout)
-        return [message for worker in map(busy.get, ready) for message in self._receive(worker)]  # type: ignore[arg-type]
+        return [
+            message
+            for connection, worker in busy.items()
+            if connection in ready
+            for message in self._receive(worker)
+        ]
 
     def release(self) -> None:
         """See `Executor`."""

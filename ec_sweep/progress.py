@@ -2,6 +2,7 @@
 
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ class _Trial:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
-class Progress:
+class Progress(ABC):
     """Counts cells and estimates the time left; subclasses show it."""
 
     def __init__(self, total: int, done: int, slots: int, label: Callable[[Cell], str]) -> None:
@@ -52,12 +53,13 @@ class Progress:
             self._durations.append(time.monotonic() - trial.started)
         self._show_ended(cell, result, time.monotonic() - trial.started)
 
+    @abstractmethod
     def note(self, text: str) -> None:
         """Show a line of text."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _show_ended(self, cell: Cell, result: Result, seconds: float) -> None:
-        raise NotImplementedError
+        """Show how an attempt at a cell ended, after so many seconds."""
 
     def _elapsed(self) -> str:
         return duration(time.monotonic() - self._start)
