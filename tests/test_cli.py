@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from ec_sweep import app, planning, spec
+from ec_sweep.executors import LocalExecutor
+from ec_sweep.paths import Home
 from tests.conftest import TINY_SWEEP, Ecsweep, new_home
 
 HEAVY = ("tensorflow", "keras", "mlflow", "optuna", "pandas", "ray", "numpy", "sklearn")
@@ -307,3 +310,30 @@ def test_a_full_disk_is_one_clear_line(ecsweep: Ecsweep, tmp_path: Path) -> None
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert "Make room" in done.stderr
     assert not list((ecsweep.home / "data").rglob("*.npy"))
+
+
+@pytest.mark.parametrize(
+    ("timing", "todo", "slots", "threads"),
+    [("shared", 4, 2, 2), ("shared", 1, 1, 2), ("exclusive", 4, 1, 4)],
+)
+def test_slots_and_threads(
+    ecsweep: Ecsweep,
+    monkeypatch: pytest.MonkeyPatch,
+    timing: str,
+    todo: int,
+    slots: int,
+    threads: int,
+) -> None:
+    """Exclusive timing runs one trial at a time; threads do not depend on what is left to run."""
+    path = ecsweep.home / "timed.yaml"
+    path.write_text(f"{TINY_SWEEP}timing: {timing}\n")
+    resolved = planning.resolve(
+        planning.Place(Home(ecsweep.home)), str(path), spec.Request(), build=True
+    )
+    monkeypatch.setattr(app, "usable_cores", lambda: 4)
+    options = app.Options(workers=2)
+    executor = app._executor(
+        Home(ecsweep.home), resolved, options, resolved.cells[:todo], app.Interrupts()
+    )
+    assert isinstance(executor, LocalExecutor)
+    assert (executor.slots, executor._threads) == (slots, threads)

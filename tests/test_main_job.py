@@ -1,5 +1,6 @@
 """The main job with everything real: the command, its workers, databases and signals."""
 
+import csv
 import json
 import os
 import signal
@@ -205,7 +206,12 @@ def test_inline_runs_in_the_commands_own_process(ecsweep: Ecsweep) -> None:
     """For debugging; replicates with seeds get intervals in the table."""
     ecsweep.ok("study", "tiny", "--executor", "inline", "--seeds", "2", "--set", "filter_size=[3]")
     assert len(ecsweep.cells("tiny")) == 4  # two learning rates, two seeds: as last asked for
-    table = (ecsweep.home / "reports" / "demo" / "tiny.md").read_text()
+    folder = ecsweep.home / "reports" / "demo"
+    with (folder / "tiny.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["n"] for row in rows] == ["2", "2"]
+    assert all(float(row["epoch_seconds_median"]) > 0 for row in rows)  # one at a time: times count
+    table = (folder / "tiny.md").read_text()
     assert " ± " in table
     assert "Student's t) over 2 seeds" in table
 
