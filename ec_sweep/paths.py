@@ -116,7 +116,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             os.fsync(file.fileno())
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
-    except BaseException:
+    except BaseException:  # Ctrl-C too: nothing half-written stays, and the error goes on
         os.unlink(name)
         raise
 

@@ -58,7 +58,6 @@ class Resolved:
     """A study as it is asked for: its file, the request, and its cells."""
 
     sweep: Sweep
-    where: str
     request: Request
     before: Request | None
     """What was last asked for, where that has seeds or overrides."""
@@ -188,7 +187,7 @@ def resolve(
             if problem:
                 raise EcsweepError(f"{path}: impossible cell: {problem}.")
     cells = [cell.on({name: ds.fingerprint for name, ds in built.items()}) for cell in cells]
-    return Resolved(sweep, str(path), request, before, cells, built)
+    return Resolved(sweep, request, before, cells, built)
 
 
 def _last_request(place: Place, sweep: Sweep, scale: str) -> Request | None:

@@ -153,7 +153,7 @@ def cells(sweep: Sweep, request: Request, where: str | None = None) -> list[Cell
     what its model declares.
     """
     where = where or sweep.study
-    scale = sweep.scales.get(request.scale, {})  # type: ignore[call-overload]
+    scale = {str(name): values for name, values in sweep.scales.items()}.get(request.scale, {})
     overrides = dict(request.overrides)
     fixed = {"split": sweep.split, **sweep.fixed}
     if sweep.dataset is not None:

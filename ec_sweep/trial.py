@@ -145,7 +145,7 @@ class _Part:
         self.ids = array("ids")
 
 
-class _Batches(keras.utils.PyDataset):  # type: ignore[misc]
+class _Batches(keras.utils.PyDataset):  # type: ignore[misc] # Keras has no types
     """Training batches, in an order that seed and epoch alone decide."""
 
     def __init__(self, part: _Part, batch_size: int, seed: int) -> None:
@@ -166,7 +166,7 @@ class _Batches(keras.utils.PyDataset):  # type: ignore[misc]
         self._order = generator.permutation(len(self._part.labels))
 
 
-class _Watcher(keras.callbacks.Callback):  # type: ignore[misc]
+class _Watcher(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no types
     """Reports epochs, keeps the best weights, and ends training when it is time."""
 
     def __init__(
