@@ -57,6 +57,10 @@ class Hyperparameters:
     """Filters of the convolution."""
     filter_size: Annotated[int, _whole(1, 1_000)] = 9
     """Residues that one filter sees."""
+    filter_sizes: Annotated[
+        tuple[Annotated[int, _whole(1, 1_000)], ...], Field(min_length=1, max_length=16)
+    ] = (3, 4, 5)
+    """Filter size of each branch of a complex CNN, ``filters`` filters a branch (paper 3.3)."""
     conv_padding: Literal["same", "valid"] = "same"
     """same: as many positions after the convolution as before it."""
     activation: Literal["relu", "elu", "gelu", "tanh"] = "relu"
@@ -65,6 +69,14 @@ class Hyperparameters:
     """Share of the old moving average kept at each step of batch normalisation."""
     pool_size: Annotated[int, _whole(1, 1_000)] = 2
     """Positions that max pooling joins."""
+
+    # Recurrence (paper 3.3)
+    units: Annotated[int, _whole(1, 65_536)] = 50
+    """Units of each recurrent layer."""
+    depth: Annotated[int, _whole(1, 64)] = 2
+    """Recurrent layers on top of each other."""
+    last_state: Literal["residue", "end"] = "residue"
+    """residue: the state after the last residue enters the head; end: after the padding too."""
 
     # Head (paper 3.3)
     hidden: Annotated[tuple[Annotated[int, _whole(1, 65_536)], ...], Field(max_length=16)] = (
@@ -77,6 +89,16 @@ class Hyperparameters:
     initializer: Literal["glorot_uniform", "he_normal", "he_uniform"] = "glorot_uniform"
     """Initial weights of convolution and dense layers."""
 
+    # Baselines, which are not in the paper
+    inverse_regularization: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False), _NO_BOOL] = (
+        1.0
+    )
+    """scikit-learn's ``C`` of the logistic regression: smaller is smoother."""
+    kmer: Annotated[int, _whole(1, 6)] = 3
+    """Residues of the words whose counts make a protein's profile."""
+    neighbors: Annotated[int, _whole(1, 10_000)] = 1
+    """Nearest training proteins that vote."""
+
 
 NAMES = tuple(field.name for field in fields(Hyperparameters))
 
@@ -87,6 +109,8 @@ FROZEN_DEFAULTS: dict[str, Any] = {
     "filters": 128, "filter_size": 9, "conv_padding": "same", "activation": "relu",
     "batch_norm_momentum": 0.9, "pool_size": 2,
     "hidden": (512, 512), "dropout": 0.0, "initializer": "glorot_uniform",
+    "filter_sizes": (3, 4, 5), "units": 50, "depth": 2, "last_state": "residue",
+    "inverse_regularization": 1.0, "kmer": 3, "neighbors": 1,
 }  # fmt: skip
 """The value under which a hyperparameter is left out of a cell's id.
 
@@ -141,5 +165,6 @@ def _allowed(schema: dict[str, Any]) -> str:
         )  # fmt: skip
         return f"a number {low} and {high}"
     if kind == "array":
-        return f"a list of at most {schema['maxItems']} entries, each {_allowed(schema['items'])}"
+        count = f"{schema['minItems']} to" if schema.get("minItems") else "at most"
+        return f"a list of {count} {schema['maxItems']} entries, each {_allowed(schema['items'])}"
     return {"boolean": "true or false", "null": "null"}[str(kind)]

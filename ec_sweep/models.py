@@ -1,6 +1,6 @@
-"""The neural architectures, and which hyperparameters each of them declares.
+"""The models that a sweep can name, and which hyperparameters each of them declares.
 
-Builders are plain Keras 3 over ``uint8[length]`` tokens, written with
+Networks are plain Keras 3 over ``uint8[length]`` tokens, written with
 ``keras.ops`` alone so that the same code runs on every backend. Keras is
 imported when a model is built, never before: the driver lives without it.
 """
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ec_sweep import baselines
 from ec_sweep.hyperparameters import Hyperparameters
 
 if TYPE_CHECKING:
@@ -19,24 +20,30 @@ if TYPE_CHECKING:
 LETTERS = 21
 """Size of the alphabet: 20 residues and X (paper 3.2)."""
 
-_TRAINING = {
-    "length", "train_size", "batch_size", "epochs", "optimizer", "learning_rate",
+_DATA = {"length", "train_size"}
+_TRAINING = _DATA | {
+    "batch_size", "epochs", "optimizer", "learning_rate",
     "early_stopping", "patience", "deterministic",
 }  # fmt: skip
-_CONVOLUTION = {
-    "filters", "filter_size", "conv_padding", "activation", "batch_norm_momentum", "pool_size",
+_BRANCH = {
+    "filters", "conv_padding", "activation", "batch_norm_momentum", "pool_size", "initializer",
 }  # fmt: skip
+_CONVOLUTION = _BRANCH | {"filter_size"}
+_BRANCHES = _BRANCH | {"filter_sizes"}
+_RECURRENCE = {"units", "depth", "last_state", "batch_norm_momentum"}
 _HEAD = {"activation", "hidden", "dropout", "initializer"}
 
 
 @dataclass(frozen=True)
 class Model:
-    """An architecture: how it is built, and the hyperparameters that it declares."""
+    """A model: how it is built, and the hyperparameters that it declares."""
 
-    build: Callable[[Hyperparameters, int], keras.Model]
+    build: Callable[[Hyperparameters, int], Any]
+    """Returns a network (`keras.Model`) or an estimator (scikit-learn) for so many classes."""
     hyperparameters: frozenset[str]
     check: Callable[[Hyperparameters], str | None] = lambda _: None
     """Returns why a combination of allowed values is impossible, ``None`` when it is fine."""
+    is_network: bool = True
 
 
 def one_hot(tokens: Any) -> Any:
@@ -57,47 +64,154 @@ def cnn(hp: Hyperparameters, classes: int) -> keras.Model:
     The head starts with Flatten, so the first dense layer holds
     ``length // pool_size * filters * hidden[0]`` weights.
     """
+    from keras import layers
+
+    tokens = _tokens(hp)
+    features = _convolution(hp, hp.filter_size, one_hot(tokens))
+    return _classifier(hp, classes, tokens, layers.Flatten()(features))
+
+
+def complex_cnn(hp: Hyperparameters, classes: int) -> keras.Model:
+    """Build the complex CNN of paper 3.3 (after Kim 2014): convolutions side by side.
+
+    The first dense layer holds as many times more weights than the single CNN's
+    as there are branches.
+    """
+    from keras import layers
+
+    tokens = _tokens(hp)
+    letters = one_hot(tokens)
+    branches = [layers.Flatten()(_convolution(hp, size, letters)) for size in hp.filter_sizes]
+    return _classifier(hp, classes, tokens, _joined(branches))
+
+
+def lstm(hp: Hyperparameters, classes: int) -> keras.Model:
+    """Build stacked LSTM layers of paper 3.3, whose last state enters the head."""
+    tokens = _tokens(hp)
+    return _classifier(hp, classes, tokens, _recurrence(hp, "LSTM", one_hot(tokens), tokens))
+
+
+def gru(hp: Hyperparameters, classes: int) -> keras.Model:
+    """Build stacked GRU layers of paper 3.3, whose last state enters the head."""
+    tokens = _tokens(hp)
+    return _classifier(hp, classes, tokens, _recurrence(hp, "GRU", one_hot(tokens), tokens))
+
+
+def cnn_lstm(hp: Hyperparameters, classes: int) -> keras.Model:
+    """Build the single CNN followed by stacked LSTM layers (paper 3.3, Table 7)."""
+    tokens = _tokens(hp)
+    features = _convolution(hp, hp.filter_size, one_hot(tokens))
+    return _classifier(hp, classes, tokens, _recurrence(hp, "LSTM", features, tokens, hp.pool_size))
+
+
+def cnn_gru(hp: Hyperparameters, classes: int) -> keras.Model:
+    """Build the single CNN followed by stacked GRU layers (paper 3.3, Table 7)."""
+    tokens = _tokens(hp)
+    features = _convolution(hp, hp.filter_size, one_hot(tokens))
+    return _classifier(hp, classes, tokens, _recurrence(hp, "GRU", features, tokens, hp.pool_size))
+
+
+def complex_cnn_lstm(hp: Hyperparameters, classes: int) -> keras.Model:
+    """Build the complex CNN followed by stacked LSTM layers (the paper's future work)."""
+    tokens = _tokens(hp)
+    letters = one_hot(tokens)
+    features = _joined([_convolution(hp, size, letters) for size in hp.filter_sizes])
+    return _classifier(hp, classes, tokens, _recurrence(hp, "LSTM", features, tokens, hp.pool_size))
+
+
+def _tokens(hp: Hyperparameters) -> Any:
     import keras
 
-    tokens = keras.Input((hp.length,), dtype="uint8", name="tokens")
-    hidden = _convolution(hp, one_hot(tokens))
-    return keras.Model(tokens, _head(hp, classes, keras.layers.Flatten()(hidden)), name="cnn")
+    return keras.Input((hp.length,), dtype="uint8", name="tokens")
 
 
-def _convolution(hp: Hyperparameters, hidden: Any) -> Any:
-    """Convolution, batch normalisation, activation, max pooling."""
+def _convolution(hp: Hyperparameters, filter_size: int, letters: Any) -> Any:
+    """Convolution, batch normalisation, activation, max pooling: [batch, positions, filters]."""
     from keras import layers
 
     hidden = layers.Conv1D(
-        hp.filters,
-        hp.filter_size,
-        padding=hp.conv_padding,
-        kernel_initializer=hp.initializer,
-    )(hidden)
-    hidden = layers.BatchNormalization(momentum=hp.batch_norm_momentum)(hidden)
-    hidden = layers.Activation(hp.activation)(hidden)
+        hp.filters, filter_size, padding=hp.conv_padding, kernel_initializer=hp.initializer
+    )(letters)
+    hidden = layers.Activation(hp.activation)(_normalised(hp, hidden))
     return layers.MaxPooling1D(hp.pool_size)(hidden)
 
 
-def _head(hp: Hyperparameters, classes: int, hidden: Any) -> Any:
-    """Hidden dense layers and softmax, the same for every extractor (paper 3.3)."""
+def _joined(branches: list[Any]) -> Any:
+    """Put the features of branches beside each other; a single branch is what it is."""
     from keras import layers
 
+    return layers.Concatenate()(branches) if len(branches) > 1 else branches[0]
+
+
+def _recurrence(hp: Hyperparameters, kind: str, features: Any, tokens: Any, stride: int = 1) -> Any:
+    """Return the last state of stacked layers, each batch-normalised: [batch, units].
+
+    Layers keep the options under which cuDNN runs them on a GPU. The state after
+    the last residue is picked from all of them, which equals masking the padding,
+    as that stands at the end; a mask itself would keep JAX from using cuDNN.
+    ``stride`` residues make a step.
+    """
+    from keras import layers, ops
+
+    layer = {"LSTM": layers.LSTM, "GRU": layers.GRU}[kind]
+    # A step counts when its first residue is one.
+    steps = ops.less(tokens, LETTERS)[:, ::stride][:, : features.shape[1]]
+    from_residues = hp.last_state == "residue"
+    for _ in range(1, hp.depth):
+        features = layer(hp.units, return_sequences=True)(features)
+        features = _normalised(hp, features, mask=steps if from_residues else None)
+    features = layer(hp.units, return_sequences=from_residues)(features)
+    if from_residues:
+        last = ops.sum(ops.cast(steps, "int32"), axis=1) - 1
+        features = ops.take_along_axis(features, ops.reshape(last, (-1, 1, 1)), axis=1)[:, 0]
+    return _normalised(hp, features)
+
+
+def _normalised(hp: Hyperparameters, features: Any, mask: Any = None) -> Any:
+    from keras import layers
+
+    return layers.BatchNormalization(momentum=hp.batch_norm_momentum)(features, mask=mask)
+
+
+def _classifier(hp: Hyperparameters, classes: int, tokens: Any, features: Any) -> keras.Model:
+    """Add hidden dense layers and softmax, the same for every extractor (paper 3.3)."""
+    import keras
+    from keras import layers
+
+    hidden = features
     for units in hp.hidden:
         hidden = layers.Dense(
             units, activation=hp.activation, kernel_initializer=hp.initializer
         )(hidden)  # fmt: skip
         if hp.dropout:
             hidden = layers.Dropout(hp.dropout)(hidden)
-    return layers.Dense(classes, activation="softmax", kernel_initializer=hp.initializer)(hidden)
+    output = layers.Dense(classes, activation="softmax", kernel_initializer=hp.initializer)(hidden)
+    return keras.Model(tokens, output)
 
 
 def _check_convolution(hp: Hyperparameters) -> str | None:
-    if hp.filter_size > hp.length:
-        return f"filter_size {hp.filter_size} is larger than length {hp.length}"
-    positions = hp.length if hp.conv_padding == "same" else hp.length - hp.filter_size + 1
-    if hp.pool_size > positions:
-        return f"pool_size {hp.pool_size} is larger than the {positions} positions before pooling"
+    return _check_sizes(hp, "filter_size", (hp.filter_size,))
+
+
+def _check_branches(hp: Hyperparameters) -> str | None:
+    return _check_sizes(hp, "filter_sizes", hp.filter_sizes)
+
+
+def _check_recurrent_branches(hp: Hyperparameters) -> str | None:
+    if hp.conv_padding != "same":
+        return "conv_padding must be same where branches of different filter sizes enter an LSTM"
+    return _check_branches(hp)
+
+
+def _check_sizes(hp: Hyperparameters, name: str, sizes: Iterable[int]) -> str | None:
+    for size in sizes:
+        if size > hp.length:
+            return f"{name} {size} is larger than length {hp.length}"
+        positions = hp.length if hp.conv_padding == "same" else hp.length - size + 1
+        if hp.pool_size > positions:
+            return (
+                f"pool_size {hp.pool_size} is larger than the {positions} positions before pooling"
+            )
     return None
 
 
@@ -107,4 +221,25 @@ def _declare(*groups: Iterable[str]) -> frozenset[str]:
 
 MODELS = {
     "cnn": Model(cnn, _declare(_TRAINING, _CONVOLUTION, _HEAD), _check_convolution),
-}
+    "complex-cnn": Model(complex_cnn, _declare(_TRAINING, _BRANCHES, _HEAD), _check_branches),
+    "lstm": Model(lstm, _declare(_TRAINING, _RECURRENCE, _HEAD)),
+    "gru": Model(gru, _declare(_TRAINING, _RECURRENCE, _HEAD)),
+    "cnn-lstm": Model(
+        cnn_lstm, _declare(_TRAINING, _CONVOLUTION, _RECURRENCE, _HEAD), _check_convolution
+    ),
+    "cnn-gru": Model(
+        cnn_gru, _declare(_TRAINING, _CONVOLUTION, _RECURRENCE, _HEAD), _check_convolution
+    ),
+    "complex-cnn-lstm": Model(
+        complex_cnn_lstm,
+        _declare(_TRAINING, _BRANCHES, _RECURRENCE, _HEAD),
+        _check_recurrent_branches,
+    ),
+    "composition": Model(
+        baselines.composition, _declare(_DATA, {"inverse_regularization"}), is_network=False
+    ),
+    "kmer-nn": Model(
+        baselines.kmer_nn, _declare(_DATA, {"kmer", "neighbors"}),
+        baselines.check_neighbors, is_network=False,
+    ),
+}  # fmt: skip

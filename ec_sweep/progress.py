@@ -151,7 +151,7 @@ class LiveProgress(Progress):
         )
         rows = Table.grid(padding=(0, 2))
         for trial in list(self._running.values()):  # another thread draws
-            epochs = trial.cell.hyperparameters.epochs
+            epochs = trial.cell.declared.get("epochs", 1)  # an estimator is fitted at once
             accuracy = trial.metrics.get("val_accuracy")
             rows.add_row(
                 Text(self._label(trial.cell)),

@@ -1,7 +1,8 @@
 """Train and test one cell inside a worker.
 
 Knows nothing of Optuna, MLflow or other cells. Importing this module imports
-Keras and its backend: only workers do.
+Keras and its backend: only workers do. A cell is a network, trained epoch by
+epoch, or an estimator of scikit-learn, fitted at once.
 """
 
 import contextlib
@@ -19,14 +20,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 
-from ec_sweep import machine, metrics, stopping
+from ec_sweep import evaluation, machine, metrics, stopping
 from ec_sweep.attempts import AttemptFolder, Event, Result, Task, now
+from ec_sweep.evaluation import LATENCY_CALLS, Part, Tokens
 from ec_sweep.failures import Diverged, Stopped, cannot_write, classify
 from ec_sweep.hyperparameters import Hyperparameters
 from ec_sweep.models import MODELS
 
-_LATENCY_CALLS = 30
-"""Predictions of one sequence whose median is ``latency_ms_batch1``."""
+Report = Callable[[Event], None]
 
 
 def configure(threads: int, deterministic: bool) -> None:
@@ -76,13 +77,15 @@ def _train_and_test(
         folder.append(event)
         emit(event)
 
-    with _model(task) as model:
-        return _fit_and_test(model, task, folder, report, stopped)
+    if not MODELS[task.model].is_network:
+        return _fit_estimator(task, folder, report, stopped)
+    with _network(task) as model:
+        return _fit_network(model, task, folder, report, stopped)
 
 
 @contextlib.contextmanager
-def _model(task: Task) -> Iterator[keras.Model]:
-    """Yield the compiled model of a task, and take its memory back at the end."""
+def _network(task: Task) -> Iterator[keras.Model]:
+    """Yield the compiled network of a task, and take its memory back at the end."""
     keras.utils.set_random_seed(task.seed)
     model = MODELS[task.model].build(task.hyperparameters, task.classes)
     model.compile(
@@ -103,16 +106,16 @@ def _model(task: Task) -> Iterator[keras.Model]:
                 tf.raw_ops.AssignVariableOp(resource=variable.value.handle, value=empty)
 
 
-def _fit_and_test(
+def _fit_network(
     model: keras.Model,
     task: Task,
     folder: AttemptFolder,
-    report: Callable[[Event], None],
+    report: Report,
     stopped: Callable[[], bool],
 ) -> Result:
     hp = task.hyperparameters
-    report(Event(now(), environment=_environment(model)))
-    parts = {part: _Part(task, part) for part in task.sizes}
+    report(Event(now(), environment=_environment(str(model.jit_compile).lower())))
+    parts = {part: Part(task, part) for part in task.sizes}
     batches = _Batches(parts["train"], hp.batch_size, task.seed)
     watcher = _Watcher(hp, batches, report, stopped)
     start = time.perf_counter()
@@ -126,29 +129,61 @@ def _fit_and_test(
         verbose=0,
     )
     final = {"fit_seconds": time.perf_counter() - start, **watcher.summary()}
-    final |= _test(model, parts["test"], hp, folder, stopped)
-    final |= _test_best(model, parts["test"], hp, watcher, final)
+    if stopped():
+        raise Stopped
+
+    def predict(tokens: Tokens) -> Any:
+        return model.predict(tokens, batch_size=hp.batch_size, verbose=0)
+
+    final |= evaluation.test(parts["test"], predict, model.predict_on_batch, folder, hp.batch_size)
+    final |= _test_best(model, predict, parts["test"], watcher, final)
     final["parameters"] = model.count_params()
     final["peak_memory_mb"] = machine.peak_memory_mb()
     return Result("complete", now(), final, value=watcher.last["val_accuracy"])
 
 
-class _Part:
-    """The sequences of one part that a task uses."""
+def _fit_estimator(
+    task: Task, folder: AttemptFolder, report: Report, stopped: Callable[[], bool]
+) -> Result:
+    """Fit an estimator at once: its one epoch holds what a network's last epoch would."""
+    report(Event(now(), environment=_environment("false")))
+    estimator = MODELS[task.model].build(task.hyperparameters, task.classes)
+    parts = {part: Part(task, part) for part in task.sizes}
+    start = time.perf_counter()
+    estimator.fit(np.asarray(parts["train"].tokens), parts["train"].labels)
+    seconds = time.perf_counter() - start
 
-    def __init__(self, task: Task, part: str) -> None:
-        def array(kind: str) -> Any:
-            return np.load(task.dataset / f"{part}_{kind}.npy", mmap_mode="r")[: task.sizes[part]]
+    def predict(tokens: Tokens) -> Any:
+        # A class that no training sequence has is unknown to the estimator.
+        found = np.zeros((len(tokens), task.classes), np.float32)
+        found[:, estimator.classes_] = estimator.predict_proba(np.asarray(tokens))
+        return found
 
-        self.tokens = array("tokens")[:, : task.hyperparameters.length]
-        self.labels = np.asarray(array("labels"))
-        self.ids = array("ids")
+    epoch = {"epoch_seconds": seconds}
+    for name, part in (("train", parts["train"]), ("val", parts["valid"])):
+        if stopped():
+            raise Stopped
+        some = slice(len(parts["valid"].labels))  # of train as many: nearest neighbours are slow
+        loss, accuracy = metrics.loss_and_accuracy(part.labels[some], predict(part.tokens[some]))
+        epoch |= {f"{name}_loss": loss, f"{name}_accuracy": accuracy}
+    report(Event(now(), 1, epoch))
+    final = {
+        "fit_seconds": seconds, "epoch_seconds_median": seconds, "epochs_run": 1, "best_epoch": 1,
+    }  # fmt: skip
+    final |= evaluation.test(parts["test"], predict, predict, folder, 1)
+    final["test_loss_best"], final["test_accuracy_best"] = (
+        final["test_loss"], final["test_accuracy"],
+    )  # fmt: skip
+    learned = [getattr(estimator[-1], name, np.empty(0)) for name in ("coef_", "intercept_")]
+    final["parameters"] = sum(values.size for values in learned)
+    final["peak_memory_mb"] = machine.peak_memory_mb()
+    return Result("complete", now(), final, value=epoch["val_accuracy"])
 
 
 class _Batches(keras.utils.PyDataset):  # type: ignore[misc] # Keras has no types
     """Training batches, in an order that seed and epoch alone decide."""
 
-    def __init__(self, part: _Part, batch_size: int, seed: int) -> None:
+    def __init__(self, part: Part, batch_size: int, seed: int) -> None:
         super().__init__()
         self._part, self._batch_size, self._seed = part, batch_size, seed
         self.start_epoch(0)
@@ -228,6 +263,7 @@ class _Watcher(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no t
             raise Stopped
 
 
+_PACKAGES = ("numpy", "scikit-learn", "mlflow", "optuna")
 _EPOCH_METRICS = {
     "train_loss": "loss",
     "train_accuracy": "accuracy",
@@ -245,35 +281,10 @@ def _optimizer(hp: Hyperparameters) -> keras.Optimizer:
     return classes[hp.optimizer](hp.learning_rate)
 
 
-def _test(
-    model: keras.Model,
-    test: _Part,
-    hp: Hyperparameters,
-    folder: AttemptFolder,
-    stopped: Callable[[], bool],
-) -> dict[str, float]:
-    """Score and time the model on the test set and keep its probabilities."""
-    if stopped():
-        raise Stopped
-    tokens = np.ascontiguousarray(test.tokens)
-    model.predict(tokens[: hp.batch_size], batch_size=hp.batch_size, verbose=0)  # traces
-    start = time.perf_counter()
-    probabilities = model.predict(tokens, batch_size=hp.batch_size, verbose=0)
-    seconds = time.perf_counter() - start
-    np.savez_compressed(
-        folder.predictions, ids=test.ids, labels=test.labels, probabilities=probabilities
-    )
-    return {
-        **metrics.scores(test.labels, probabilities),
-        "test_seconds": seconds,
-        "latency_ms_batch1": _latency_ms(model, tokens),
-    }
-
-
 def _test_best(
     model: keras.Model,
-    test: _Part,
-    hp: Hyperparameters,
+    predict: evaluation.Predict,
+    test: Part,
     watcher: _Watcher,
     final: dict[str, float],
 ) -> dict[str, float]:
@@ -281,33 +292,21 @@ def _test_best(
     loss, accuracy = final["test_loss"], final["test_accuracy"]
     if watcher.best_epoch != final["epochs_run"]:
         model.set_weights(watcher.best_weights)
-        tokens = np.ascontiguousarray(test.tokens)
-        probabilities = model.predict(tokens, batch_size=hp.batch_size, verbose=0)
+        probabilities = predict(np.ascontiguousarray(test.tokens))
         loss, accuracy = metrics.loss_and_accuracy(test.labels, probabilities)
     return {"test_loss_best": loss, "test_accuracy_best": accuracy}
 
 
-def _latency_ms(model: keras.Model, tokens: Any) -> float:
-    """Return the median milliseconds to predict one sequence alone."""
-    model.predict_on_batch(tokens[:1])  # traces
-    times = []
-    for call in range(_LATENCY_CALLS):
-        one = tokens[call % len(tokens)][None]
-        start = time.perf_counter()
-        model.predict_on_batch(one)
-        times.append(time.perf_counter() - start)
-    return 1000 * statistics.median(times)
-
-
-def _environment(model: keras.Model) -> dict[str, str]:
+def _environment(xla: str) -> dict[str, str]:
     """Say what a trial runs on: provenance, not identity."""
     backend = keras.backend.backend()
     found = {
         "python": platform.python_version(),
         "keras": keras.__version__,
-        **{name: importlib.metadata.version(name) for name in ("numpy", "mlflow", "optuna")},
+        **{name: importlib.metadata.version(name) for name in _PACKAGES},
         "backend": backend,
-        "xla": str(model.jit_compile).lower(),
+        "xla": xla,
+        "latency_calls": str(LATENCY_CALLS),
         "machine": machine.description(),
     }
     if backend == "tensorflow":
@@ -324,4 +323,9 @@ def _environment(model: keras.Model) -> dict[str, str]:
             if gpus
             else "CPU"
         )
+    elif backend == "jax":
+        import jax
+
+        found["jax"] = jax.__version__
+        found["device"] = jax.devices()[0].device_kind
     return found

@@ -1,11 +1,55 @@
 """Architectures against hand computation."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 
 from ec_sweep.hyperparameters import Hyperparameters
 from ec_sweep.models import MODELS, one_hot
+
+NETWORKS = [name for name, model in MODELS.items() if model.is_network]
+RECURRENT = ["lstm", "gru", "cnn-lstm", "cnn-gru", "complex-cnn-lstm"]
+SMALL = Hyperparameters(
+    length=20, filters=4, filter_size=3, filter_sizes=(2, 3), units=5, depth=2, hidden=(8,)
+)
+
+
+def changed(**values: object) -> Hyperparameters:
+    from dataclasses import replace
+
+    return replace(SMALL, **values)  # type: ignore[arg-type]
+
+
+def kinds(model: keras.Model) -> list[str]:
+    return [type(layer).__name__ for layer in model.layers]
+
+
+def layers_of(model: keras.Model, *kinds: type) -> list[keras.Layer]:
+    return [layer for layer in model.layers if isinstance(layer, kinds)]
+
+
+def head(inputs: int, classes: int = 2) -> int:
+    return (inputs * 512 + 512) + (512 * 512 + 512) + (512 * classes + classes)
+
+
+def convolution(size: int, filters: int = 128) -> int:
+    normalisation = 4 * filters
+    return size * 21 * filters + filters + normalisation
+
+
+def recurrence(kind: str, inputs: int, units: int, depth: int) -> int:
+    """Gates, biases (GRU has two with reset_after) and batch normalisation of each layer."""
+    total = 0
+    for layer in range(depth):
+        from_below = units if layer else inputs
+        gates, biases = (4, 1) if kind == "lstm" else (3, 2)
+        total += gates * (units * (from_below + units) + biases * units) + 4 * units
+    return total
 
 
 def test_one_hot_of_residues_x_and_padding() -> None:
@@ -21,13 +65,112 @@ def test_one_hot_of_residues_x_and_padding() -> None:
 def test_parameters_of_the_papers_single_cnn() -> None:
     """Size 9, length 1,000: the first dense layer holds 64,000 x 512 weights (paper 5)."""
     model = MODELS["cnn"].build(Hyperparameters(filter_size=9, length=1000), 2)
-    dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
+    dense = layers_of(model, keras.layers.Dense)
     assert dense[0].kernel.shape == (64_000, 512)
-    convolution = 9 * 21 * 128 + 128
-    normalisation = 4 * 128
-    head = (64_000 * 512 + 512) + (512 * 512 + 512) + (512 * 2 + 2)
-    assert model.count_params() == convolution + normalisation + head
+    assert model.count_params() == convolution(9) + head(64_000)
     assert model.output_shape == (None, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "expected"),
+    [
+        (
+            "complex-cnn",
+            {},
+            convolution(3) + convolution(4) + convolution(5) + head(3 * 64_000),
+        ),
+        ("complex-cnn", {"filter_sizes": (7,)}, convolution(7) + head(64_000)),
+        ("lstm", {}, recurrence("lstm", 21, 50, 2) + head(50)),
+        ("gru", {"units": 20, "depth": 5}, recurrence("gru", 21, 20, 5) + head(20)),
+        ("lstm", {"units": 100, "depth": 1}, recurrence("lstm", 21, 100, 1) + head(100)),
+        ("cnn-lstm", {}, convolution(9) + recurrence("lstm", 128, 50, 2) + head(50)),
+        ("cnn-gru", {}, convolution(9) + recurrence("gru", 128, 50, 2) + head(50)),
+        (
+            "complex-cnn-lstm",
+            {},
+            convolution(3) + convolution(4) + convolution(5)
+            + recurrence("lstm", 3 * 128, 50, 2) + head(50),
+        ),
+    ],
+)  # fmt: skip
+def test_parameters_by_hand(name: str, changes: dict[str, object], expected: int) -> None:
+    """At the paper's sizes every other network has the weights that arithmetic gives it."""
+    model = MODELS[name].build(Hyperparameters(**changes), 2)  # type: ignore[arg-type]
+    assert model.count_params() == expected
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_ends_in_the_same_head(name: str) -> None:
+    """Tokens in; two hidden layers of 512 and as many probabilities as classes out."""
+    model = MODELS[name].build(Hyperparameters(length=30), 17)
+    assert model.input_shape == (None, 30)
+    assert model.output_shape == (None, 17)
+    assert [dense.units for dense in layers_of(model, keras.layers.Dense)] == [512, 512, 17]
+    assert layers_of(model, keras.layers.BatchNormalization)  # in all models (paper 3.3)
+    tokens = np.array([[*range(21)] + [255] * 9], np.uint8)
+    probabilities = model.predict_on_batch(tokens)
+    assert probabilities.sum() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("last_state", ["residue", "end"])
+@pytest.mark.parametrize("name", RECURRENT)
+def test_recurrent_layers_qualify_for_cudnn(name: str, last_state: str) -> None:
+    """None of the options that would keep cuDNN from running a layer on a GPU."""
+    model = MODELS[name].build(changed(last_state=last_state), 2)
+    recurrent = layers_of(model, keras.layers.LSTM, keras.layers.GRU)
+    assert len(recurrent) == SMALL.depth
+    for layer in recurrent:
+        assert layer.use_cudnn == "auto"
+        assert layer.activation is keras.activations.tanh
+        assert layer.recurrent_activation is keras.activations.sigmoid
+        assert (layer.dropout, layer.recurrent_dropout) == (0, 0)
+        assert (layer.use_bias, layer.unroll, layer.go_backwards) == (True, False, False)
+        assert getattr(layer, "reset_after", True)
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+@pytest.mark.parametrize("pool_size", [1, 3])
+def test_padding_does_not_change_the_answer(name: str, pool_size: int) -> None:
+    """The state after the last residue enters the head, however long the padding."""
+    probabilities = []
+    for length in (12, 24):
+        keras.utils.set_random_seed(1)
+        model = MODELS[name].build(changed(length=length, pool_size=pool_size), 2)
+        tokens = np.full((2, length), 255, np.uint8)
+        tokens[0, :6], tokens[1, :9] = range(6), range(9)
+        probabilities.append(model.predict_on_batch(tokens))
+    assert np.allclose(*probabilities, atol=1e-6)
+    at_end = MODELS[name].build(changed(length=24, pool_size=pool_size, last_state="end"), 2)
+    at_end.set_weights(model.get_weights())
+    assert not np.allclose(at_end.predict_on_batch(tokens), probabilities[1], atol=1e-6)
+
+
+def test_the_picked_state_is_that_of_a_mask() -> None:
+    """The same answer as Keras gives when the padding is masked."""
+    hp = changed(depth=1)
+    model = MODELS["gru"].build(hp, 2)
+    (recurrent,) = layers_of(model, keras.layers.GRU)
+    tokens = np.full((3, 20), 255, np.uint8)
+    for row, residues in enumerate((1, 7, 20)):
+        tokens[row, :residues] = range(residues)
+    twin = keras.layers.GRU(hp.units)
+    twin.build((None, 20, 21))
+    twin.set_weights(recurrent.get_weights())
+    masked = twin(one_hot(tokens), mask=keras.ops.convert_to_tensor(tokens < 21))
+    normalisation = layers_of(model, keras.layers.BatchNormalization)[-1]
+    picked = keras.Model(model.input, normalisation.input)
+    assert np.allclose(picked.predict_on_batch(tokens), masked, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["lstm", "cnn-lstm"])
+def test_the_last_state_enters_the_head(name: str) -> None:
+    """Stacked layers hand on sequences; the last one hands on its last state alone."""
+    model = MODELS[name].build(changed(depth=3, last_state="end"), 2)
+    recurrent = layers_of(model, keras.layers.LSTM)
+    steps = 20 if name == "lstm" else 10
+    assert [layer.output.shape for layer in recurrent] == [
+        (None, steps, 5), (None, steps, 5), (None, 5),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -38,34 +181,58 @@ def test_padding_and_pooling_decide_what_is_flattened(
     changes: dict[str, object], positions: int
 ) -> None:
     """Positions before the head: length, less the filter's overlap, joined by pooling."""
-    hp = Hyperparameters(length=20, filters=4, filter_size=3, hidden=(8,), **changes)  # type: ignore[arg-type]
-    model = MODELS["cnn"].build(hp, 17)
-    flat = next(layer for layer in model.layers if isinstance(layer, keras.layers.Flatten))
+    model = MODELS["cnn"].build(changed(**changes), 17)
+    (flat,) = layers_of(model, keras.layers.Flatten)
     assert flat.output.shape == (None, positions * 4)
-    assert model.output_shape == (None, 17)
+
+
+def test_branches_see_the_same_sequence_side_by_side() -> None:
+    """Each branch has its filter size; with valid padding they differ in length, which is fine."""
+    hp = changed(filter_sizes=(2, 5, 8), conv_padding="valid")
+    model = MODELS["complex-cnn"].build(hp, 2)
+    branches = layers_of(model, keras.layers.Conv1D)
+    assert [layer.kernel_size for layer in branches] == [(2,), (5,), (8,)]
+    dense = layers_of(model, keras.layers.Dense)[0]
+    assert dense.kernel.shape[0] == 4 * (19 // 2 + 16 // 2 + 13 // 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "reason"),
+    [
+        ("cnn", {"filter_size": 21}, "filter_size 21 is larger than length 20"),
+        ("complex-cnn", {"filter_sizes": (3, 21)}, "filter_sizes 21 is larger than length 20"),
+        ("cnn-gru", {"pool_size": 21}, "pool_size 21 is larger than the 20 positions"),
+        ("complex-cnn-lstm", {"conv_padding": "valid"}, "conv_padding must be same"),
+    ],
+)
+def test_impossible_shapes_are_named(name: str, changes: dict[str, object], reason: str) -> None:
+    """What Keras would only find out when building is said before."""
+    assert reason in str(MODELS[name].check(changed(**changes)))
+    assert MODELS[name].check(SMALL) is None
 
 
 def test_layers_stand_in_the_papers_order() -> None:
     """Convolution, batch normalisation, ReLU, pooling, Flatten, 512, 512, softmax."""
     hp = Hyperparameters(length=20, batch_norm_momentum=0.7)
     model = MODELS["cnn"].build(hp, 2)
-    kinds = [type(layer).__name__ for layer in model.layers if layer.name != "tokens"]
     own = ["Conv1D", "BatchNormalization", "Activation", "MaxPooling1D", "Flatten"]
-    assert [kind for kind in kinds if kind in {*own, "Dense"}] == [*own, "Dense", "Dense", "Dense"]
+    found = [kind for kind in kinds(model) if kind in {*own, "Dense"}]
+    assert found == [*own, "Dense", "Dense", "Dense"]
     by_kind = {type(layer).__name__: layer for layer in model.layers}
     assert by_kind["BatchNormalization"].momentum == 0.7
     assert by_kind["Activation"].activation is keras.activations.relu
     assert by_kind["Dense"].activation is keras.activations.softmax
 
 
-def test_models_survive_keras_safe_mode(tmp_path: object) -> None:
+@pytest.mark.parametrize("name", NETWORKS)
+def test_models_survive_keras_safe_mode(name: str, tmp_path: Path) -> None:
     """A saved model loads again without running code from the file."""
-    model = MODELS["cnn"].build(Hyperparameters(length=20, filters=4, hidden=(8,)), 2)
-    path = f"{tmp_path}/model.keras"
+    model = MODELS[name].build(SMALL, 2)
+    path = str(tmp_path / "model.keras")
     model.save(path)
     tokens = np.array([[*range(20)]], np.uint8)
     again = keras.saving.load_model(path, safe_mode=True)
-    assert np.allclose(again.predict(tokens, verbose=0), model.predict(tokens, verbose=0))
+    assert np.allclose(again.predict_on_batch(tokens), model.predict_on_batch(tokens))
 
 
 def test_dropout_is_there_when_asked_for() -> None:
@@ -73,3 +240,34 @@ def test_dropout_is_there_when_asked_for() -> None:
     for rate, count in ((0.0, 0), (0.5, 2)):
         model = MODELS["cnn"].build(Hyperparameters(length=20, dropout=rate), 2)
         assert sum(isinstance(layer, keras.layers.Dropout) for layer in model.layers) == count
+
+
+def test_the_same_builders_run_on_jax() -> None:
+    """Every network gives on the JAX backend, weight for weight, what it gives on TensorFlow."""
+    pytest.importorskip("jax", reason="the extra ecsweep[jax] is not installed")
+    script = (
+        "import sys, numpy as np, keras; from ec_sweep.models import MODELS;"
+        "from tests.test_models import NETWORKS, SMALL;"
+        "assert keras.backend.backend() == sys.argv[1];"
+        "tokens = np.array([[*range(15)] + [255] * 5] * 2, np.uint8); out = {}\n"
+        "for name in NETWORKS:\n"
+        "    model = MODELS[name].build(SMALL, 3)\n"
+        "    g = np.random.default_rng(0)\n"
+        "    model.set_weights([g.uniform(0.01, 0.2, w.shape) for w in model.get_weights()])\n"
+        "    out[name] = model.predict_on_batch(tokens)\n"
+        "np.savez(sys.stdout.buffer, **out)"
+    )
+    import io
+
+    found = []
+    for backend in ("tensorflow", "jax"):
+        done = subprocess.run(
+            [sys.executable, "-c", script, backend],
+            env={**os.environ, "KERAS_BACKEND": backend},
+            cwd=Path(__file__).parents[1],
+            capture_output=True,
+            check=True,
+        )
+        found.append(np.load(io.BytesIO(done.stdout)))
+    for name in NETWORKS:
+        assert np.allclose(found[0][name], found[1][name], atol=1e-5), name

@@ -1,0 +1,66 @@
+"""What composition and sequence search alone achieve: scikit-learn classifiers over tokens.
+
+Not in the paper. They see what the networks see, the first ``length`` residues
+as ``uint8[n, length]`` tokens, and are trained on the same proteins.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from ec_sweep.encoding import PADDING, UNKNOWN, Tokens
+from ec_sweep.hyperparameters import Hyperparameters
+
+LETTERS = UNKNOWN + 1
+
+
+def composition(hp: Hyperparameters, classes: int) -> Any:  # noqa: ARG001 - learned from the labels
+    """Build a logistic regression on the shares of the 21 letters and the length."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+    return make_pipeline(
+        FunctionTransformer(letter_shares),
+        StandardScaler(),
+        LogisticRegression(C=hp.inverse_regularization, max_iter=1000),
+    )
+
+
+def kmer_nn(hp: Hyperparameters, classes: int) -> Any:  # noqa: ARG001 - learned from the labels
+    """Build a nearest-neighbour classifier by the cosine of k-mer counts."""
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
+
+    return make_pipeline(
+        FunctionTransformer(kmer_counts, kw_args={"k": hp.kmer}),
+        KNeighborsClassifier(hp.neighbors, metric="cosine", algorithm="brute"),
+    )
+
+
+def check_neighbors(hp: Hyperparameters) -> str | None:
+    """Return why no so many neighbours can vote, ``None`` when they can."""
+    if hp.train_size is not None and hp.neighbors > hp.train_size:
+        return f"neighbors {hp.neighbors} is larger than train_size {hp.train_size}"
+    return None
+
+
+def letter_shares(tokens: Tokens) -> Any:
+    """Return ``float64[n, 22]``: the share of each letter, and the residues counted."""
+    counts = np.stack([(tokens == letter).sum(axis=1) for letter in range(LETTERS)], axis=1)
+    lengths = counts.sum(axis=1, keepdims=True)
+    return np.hstack([counts / lengths, lengths])
+
+
+def kmer_counts(tokens: Tokens, k: int) -> Any:
+    """Return how often each word of ``k`` letters occurs, as a sparse matrix [n, 21 ** k]."""
+    from scipy.sparse import csr_matrix
+
+    words = np.zeros((len(tokens), max(0, tokens.shape[1] - k + 1)), np.int64)
+    for place in range(k):
+        words = words * LETTERS + tokens[:, place : place + words.shape[1]]
+    # Padding stands at the end alone, so a word is whole when its last letter is one.
+    proteins, places = np.nonzero(tokens[:, k - 1 :] != PADDING)
+    found = (np.ones(len(proteins)), (proteins, words[proteins, places]))
+    return csr_matrix(found, shape=(len(tokens), LETTERS**k))
