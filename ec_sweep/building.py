@@ -5,24 +5,22 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ec_sweep import encoding, records, splits
+from ec_sweep import ec, encoding, records, splits
 from ec_sweep.datasets import (
     LONGEST,
-    RECIPES,
     ROWS_AT_ONCE,
     SAMPLE,
     SEED,
     SHORTEST,
     Array,
     Dataset,
-    Recipe,
     check_name,
     content_fingerprint,
     file_digest,
@@ -30,20 +28,33 @@ from ec_sweep.datasets import (
 )
 from ec_sweep.errors import EcsweepError
 from ec_sweep.paths import Home, packed, write_atomically
+from ec_sweep.recipes import RECIPES, Drawing, Recipe
 from ec_sweep.records import Record
 from ec_sweep.splits import PARTS
 
 
 def build_embedded(home: Home, name: str) -> Dataset:
     """Build a dataset from the sample that comes with ecsweep."""
-    return build(home, name, packed("data") / SAMPLE, embedded=True)
+    check_name(name)
+    source = packed("data") / SAMPLE
+    return build(home, name, source, drawing=RECIPES[name].embedded_drawing, embedded=True)
 
 
-def build(home: Home, name: str, source: Path, *, embedded: bool = False) -> Dataset:
+def build(
+    home: Home,
+    name: str,
+    source: Path,
+    *,
+    smallest_class: int | None = None,
+    drawing: Drawing | None = None,
+    embedded: bool = False,
+) -> Dataset:
     """Build a dataset from a TSV file of proteins; the same content is built once.
 
-    It is made aside and renamed when complete, so that a failure leaves nothing
-    behind and a running study keeps the one it maps.
+    ``smallest_class`` replaces the recipe's; ``drawing`` says what is drawn of
+    each part, everything where it is ``None``. It is made aside and renamed when
+    complete, so that a failure leaves nothing behind and a running study keeps
+    the one it maps.
 
     Raises:
         EcsweepError: the file cannot be used, or leaves a class or a part empty.
@@ -52,11 +63,13 @@ def build(home: Home, name: str, source: Path, *, embedded: bool = False) -> Dat
 
     check_name(name)
     recipe = RECIPES[name]
-    found, rows, dropped = records.read(source)
-    parts = _parts(recipe, found, dropped, source)
-    kept = sum(len(members) for members in parts.values())
-    if rows != kept + dropped.total():
-        raise AssertionError(f"{rows} rows in, {kept} kept and {dropped.total()} dropped")
+    if recipe.classes and (smallest_class or drawing):
+        raise EcsweepError(
+            f"{name} has fixed, balanced classes: a smallest class and a drawing are for ec37."
+        )
+    recipe = replace(recipe, smallest_class=smallest_class or recipe.smallest_class)
+    found = _proteins(recipe, source)
+    parts = _parts(recipe, found, drawing, source)
     home.prepare()
     folder = home.data / name
     folder.mkdir(exist_ok=True)
@@ -66,8 +79,9 @@ def build(home: Home, name: str, source: Path, *, embedded: bool = False) -> Dat
         aside = Path(tempfile.mkdtemp(dir=folder, prefix=".building-"))
         try:
             _write_arrays(aside, parts)
-            card = _card(name, recipe, parts, rows, dropped, source, embedded)
-            card["test_sequences_also_in_train"] = _leaked(parts)
+            card = _card(name, recipe, found, parts, source, embedded)
+            if recipe.classes is None:
+                card |= _drawing_card(found, drawing)
             card["fingerprint"] = content_fingerprint(aside, card)
             write_atomically(aside / "dataset.json", json.dumps(card, indent=2) + "\n")
             final = folder / str(card["fingerprint"])
@@ -86,40 +100,117 @@ class _Member:
     label: int
 
 
-def _parts(
-    recipe: Recipe, found: list[Record], dropped: Counter[str], source: Path
-) -> dict[str, list[_Member]]:
-    """Filter, label, split and draw; every part ends in its fixed shuffled order."""
-    groups: dict[int, list[Record]] = {label: [] for label in range(len(recipe.classes))}
-    for record in found:
+@dataclass
+class _Proteins:
+    """The proteins of a file by class, and what was left out."""
+
+    rows: int
+    dropped: Counter[str]
+    by_class: dict[str, list[Record]]
+    """In the order of the classes; those left out are not among them."""
+    all_counts: dict[str, int]
+    """Proteins of every class found, the ones left out too."""
+    cases: Counter[str]
+    samples: list[dict[str, int]] = field(default_factory=list)
+    """Proteins of each class in each training sample."""
+
+
+def _proteins(recipe: Recipe, source: Path) -> _Proteins:
+    """Read, filter and label; leave rare classes out."""
+    records_found, rows, dropped = records.read(source)
+    groups: dict[str, list[Record]] = {name: [] for name in recipe.classes or ()}
+    cases: Counter[str] = Counter()
+    for record in records_found:
         if len(record.sequence) < SHORTEST:
             dropped["too_short"] += 1
         elif len(record.sequence) > LONGEST:
             dropped["too_long"] += 1
+        elif (label := recipe.label(record)).name is None:
+            dropped[label.reason] += 1
         else:
-            groups[recipe.label(record)].append(record)
-    in_parts: dict[str, dict[int, list[Record]]] = {part: {} for part in PARTS}
-    for label, group in groups.items():
+            groups.setdefault(label.name, []).append(record)
+            cases.update(label.cases)
+    if recipe.classes is not None:
+        counts = {name: len(group) for name, group in groups.items()}
+        return _Proteins(rows, dropped, groups, counts, cases)
+    all_counts = {name: len(groups[name]) for name in ec.in_order(groups)}
+    for name, count in all_counts.items():
+        if "." not in name:
+            dropped["main_class_only"] += count
+            del groups[name]
+        elif count < recipe.smallest_class:
+            dropped["rare_class"] += count
+            del groups[name]
+    if len(groups) < 2:
+        raise EcsweepError(
+            f"{source}: has {len(groups)} classes with at least {recipe.smallest_class} proteins "
+            f"of {SHORTEST}-{LONGEST} residues; a dataset needs two. Found: {all_counts}."
+        )
+    kept = {name: groups[name] for name in ec.in_order(groups)}
+    return _Proteins(rows, dropped, kept, all_counts, cases)
+
+
+def _parts(
+    recipe: Recipe, found: _Proteins, drawing: Drawing | None, source: Path
+) -> dict[str, list[_Member]]:
+    """Split each class and draw of each part; every part ends in its fixed shuffled order."""
+    in_parts: dict[str, dict[str, list[Record]]] = {part: {} for part in PARTS}
+    for name, group in found.by_class.items():
         for part, indices in splits.split(_accessions(group), SEED).items():
-            in_parts[part][label] = [group[index] for index in indices]
-    parts = {}
-    for part, by_label in in_parts.items():
-        if recipe.balanced_to is not None:
-            size = len(by_label[recipe.balanced_to])
-            for label, group in by_label.items():
-                drawn = splits.draw(_accessions(group), size, SEED)
-                dropped["down_sampled"] += len(group) - len(drawn)
-                by_label[label] = [group[index] for index in drawn]
-        members = [_Member(record, label) for label, group in by_label.items() for record in group]
-        order = splits.hashed_order(_accessions([m.record for m in members]), SEED, "order")
-        parts[part] = [members[index] for index in order]
-        for label, class_name in enumerate(recipe.classes):
-            if not by_label[label]:
+            in_parts[part][name] = [group[index] for index in indices]
+            if not len(indices):
                 raise EcsweepError(
-                    f"{source}: leaves no {class_name} for the {part} part; "
+                    f"{source}: leaves no {name} for the {part} part; "
                     f"a dataset needs at least 5 of each class with {SHORTEST}-{LONGEST} residues."
                 )
-    return {part: parts[part] for part in PARTS}
+    parts = {}
+    for number, (part, by_class) in enumerate(in_parts.items()):
+        if recipe.balanced_to is not None:
+            size = len(by_class[recipe.balanced_to])
+            members = [
+                member
+                for label, group in enumerate(by_class.values())
+                for member in _drawn([_Member(record, label) for record in group], size)
+            ]
+        else:
+            members = [
+                _Member(record, label)
+                for label, group in enumerate(by_class.values())
+                for record in group
+            ]
+            members = _sample(found, members, part, number, drawing, source)
+        found.dropped["down_sampled"] += sum(map(len, by_class.values())) - len(members)
+        order = splits.hashed_order(_accessions([m.record for m in members]), SEED, "order")
+        parts[part] = [members[index] for index in order]
+    return parts
+
+
+def _sample(
+    found: _Proteins,
+    members: list[_Member],
+    part: str,
+    number: int,
+    drawing: Drawing | None,
+    source: Path,
+) -> list[_Member]:
+    """Draw a part's sample, and count the other samples of train."""
+    size = drawing.size(number, len(members)) if drawing else len(members)
+    if not 1 <= size <= len(members):
+        raise EcsweepError(
+            f"{source}: {size} sequences cannot be drawn from the {len(members)} of {part}."
+        )
+    if part == "train":
+        names = list(found.by_class)
+        for sample in range(1, (drawing.samples if drawing else 1) + 1):
+            counts = Counter(names[member.label] for member in _drawn(members, size, sample))
+            found.samples.append({name: counts[name] for name in names})
+    return _drawn(members, size)
+
+
+def _drawn(members: list[_Member], size: int, sample: int = 1) -> list[_Member]:
+    """Draw so many members at random; samples are independent of each other."""
+    accessions = _accessions([member.record for member in members])
+    return [members[index] for index in splits.draw(accessions, size, SEED, sample)]
 
 
 def _accessions(group: list[Record]) -> splits.Strings:
@@ -161,13 +252,21 @@ def _save(
 def _card(
     name: str,
     recipe: Recipe,
+    found: _Proteins,
     parts: dict[str, list[_Member]],
-    rows: int,
-    dropped: Counter[str],
     source: Path,
     embedded: bool,
 ) -> dict[str, Any]:
+    """Return the card, still without its fingerprint."""
     counts = {part: Counter(m.label for m in members) for part, members in parts.items()}
+    kept = sum(len(members) for members in parts.values())
+    if found.rows != kept + found.dropped.total():
+        raise AssertionError(
+            f"{found.rows} rows in, {kept} kept and {found.dropped.total()} dropped"
+        )
+    filters = {"shortest": SHORTEST, "longest": LONGEST, "other_letters": "X"}
+    if recipe.classes is None:
+        filters["smallest_class"] = recipe.smallest_class
     return {
         "name": name,
         "fingerprint": "",
@@ -175,18 +274,31 @@ def _card(
         "source_sha256": file_digest(source),
         "embedded": embedded,
         "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "filters": {"shortest": SHORTEST, "longest": LONGEST, "other_letters": "X"},
+        "filters": filters,
         "split": "random",
         "seed": SEED,
-        "classes": list(recipe.classes),
+        "classes": list(found.by_class),
         "sizes": {part: len(members) for part, members in parts.items()},
         "class_counts": {
-            part: {name: counts[part][label] for label, name in enumerate(recipe.classes)}
+            part: {name: counts[part][label] for label, name in enumerate(found.by_class)}
             for part in PARTS
         },
-        "dropped": dict(sorted((reason, n) for reason, n in dropped.items() if n)),
-        "records_in": rows,
-        "records_kept": sum(len(members) for members in parts.values()),
+        "dropped": dict(sorted((reason, n) for reason, n in found.dropped.items() if n)),
+        "records_in": found.rows,
+        "records_kept": kept,
+        "test_sequences_also_in_train": _leaked(parts),
+    }
+
+
+def _drawing_card(found: _Proteins, drawing: Drawing | None) -> dict[str, Any]:
+    """Return what Table 1 and Figure 4 of the paper need beside a card."""
+    left_out = {n: count for n, count in found.all_counts.items() if n not in found.by_class}
+    return {
+        "all_counts": found.all_counts,
+        "classes_left_out": left_out,
+        "label_cases": dict(sorted(found.cases.items())),
+        "drawing": asdict(drawing) if drawing else None,
+        "samples": found.samples,
     }
 
 

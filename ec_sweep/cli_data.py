@@ -1,12 +1,15 @@
 """The ``ecsweep data`` commands."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ec_sweep.errors import ExitCode
-from ec_sweep.options import HERE, Home, Json, place
+from ec_sweep.errors import EcsweepError, ExitCode
+from ec_sweep.options import HERE, Home, Json, check_range, place
+
+if TYPE_CHECKING:
+    from ec_sweep.recipes import Drawing
 
 data_cli = typer.Typer(
     name="data",
@@ -26,24 +29,87 @@ def show_help(context: typer.Context) -> None:
 
 @data_cli.command("build")
 def build_dataset(
-    name: Annotated[str, typer.Argument(metavar="DATASET", help="Which dataset: enzyme.")],
+    name: Annotated[str, typer.Argument(metavar="DATASET", help="Which one: enzyme or ec37.")],
     source: Annotated[
         Path,
         typer.Option("--from", metavar="FILE", help="UniProt-style TSV, plain or gzipped."),
     ],
+    smallest_class: Annotated[
+        int | None,
+        typer.Option(
+            "--smallest-class",
+            metavar="N",
+            help="ec37: leave classes of fewer proteins out. [default: 100]",
+        ),
+    ] = None,
+    fractions: Annotated[
+        str | None,
+        typer.Option(
+            metavar="T,V,T",
+            help="ec37: draw these shares of train, valid and test; the paper's: 0.056,0.032,0.032",
+        ),
+    ] = None,
+    sizes: Annotated[
+        str | None,
+        typer.Option(metavar="T,V,T", help="ec37: draw so many of train, valid and test."),
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="ec37: training samples drawn and counted; the first trains. [default: 3]",
+        ),
+    ] = None,
     home: Home = HERE,
 ) -> None:
     """Build a dataset from a UniProt-style TSV.
 
-    The file needs the columns Entry, EC number and Sequence; other columns may stand beside
-    them. Rows that cannot be used are counted by reason on the dataset's card.
+    enzyme: enzyme or not, balanced. ec37: sub-classes of EC 3 and EC 7, everything kept unless
+    --fractions or --sizes draw from it. The file needs the columns Entry, EC number and
+    Sequence. Rows that cannot be used are counted by reason on the dataset's card.
     """
     from ec_sweep import building, datasets, output
 
     where = place(home).home
     datasets.check_name(name)
+    if smallest_class is not None and not 5 <= smallest_class <= 10**9:
+        raise EcsweepError(f"--smallest-class must be at least 5. Received: {smallest_class}.")
+    drawing = _drawing(fractions, sizes, samples)
     typer.echo(f"Reading {source} ...")
-    output.print_card(building.build(where, name, source).card)
+    built = building.build(where, name, source, smallest_class=smallest_class, drawing=drawing)
+    output.print_card(built.card)
+
+
+def _drawing(fractions: str | None, sizes: str | None, samples: int | None) -> "Drawing | None":
+    """Return what the options ask to draw; bad values are errors."""
+    from ec_sweep.recipes import Drawing
+
+    check_range("--samples", samples, 100)
+    if fractions and sizes:
+        raise EcsweepError("--fractions and --sizes exclude each other.")
+    if not fractions and not sizes:
+        if samples is not None:
+            raise EcsweepError("--samples needs --fractions or --sizes: without, all are the same.")
+        return None
+    wanted = samples or Drawing.samples
+    try:
+        if sizes:
+            train, valid, test = (int(text) for text in sizes.split(","))
+            if min(train, valid, test) < 1:
+                raise ValueError
+            return Drawing(sizes=(train, valid, test), samples=wanted)
+        shares = [float(text) for text in str(fractions).split(",")]
+        if len(shares) != 3 or not all(0 < share <= 1 for share in shares):
+            raise ValueError
+    except ValueError:
+        option, allowed = ("--sizes", "whole numbers of at least 1") if sizes else (
+            "--fractions", "numbers above 0 and up to 1"
+        )  # fmt: skip
+        raise EcsweepError(
+            f"{option} must be three {allowed}, joined by commas: train, valid, test. "
+            f"Received: {sizes or fractions!r}."
+        ) from None
+    return Drawing(fractions=(shares[0], shares[1], shares[2]), samples=wanted)
 
 
 @data_cli.command("list")

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ec_sweep.errors import EcsweepError, nearest
 from ec_sweep.paths import Home, packed
-from ec_sweep.records import Record
+from ec_sweep.recipes import RECIPES
 from ec_sweep.splits import PARTS
 
 SHORTEST, LONGEST = 50, 1000
@@ -31,22 +31,6 @@ _CARD_KEYS = {
 SAMPLE = "swissprot-sample.tsv.gz"
 
 Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How records become the classes of a dataset."""
-
-    classes: tuple[str, ...]
-    label: Callable[[Record], int]
-    balanced_to: int | None = None
-    """The class to whose number the others are down-sampled in each part."""
-
-
-RECIPES = {
-    # Paper 3.1, dataset 1: both groups split 6:2:2, then enzymes drawn down to the non-enzymes.
-    "enzyme": Recipe(("non-enzyme", "enzyme"), lambda record: bool(record.ec_numbers), 0),
-}
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,10 @@ def split(accessions: Strings, seed: int) -> dict[str, Indices]:
     return dict(zip(PARTS, np.split(order, [train, valid]), strict=True))
 
 
-def draw(accessions: Strings, size: int, seed: int) -> Indices:
-    """Draw ``size`` of the accessions at random; all of them when there are no more."""
-    return hashed_order(accessions, seed, "draw")[:size]
+def draw(accessions: Strings, size: int, seed: int, sample: int = 1) -> Indices:
+    """Draw ``size`` of the accessions at random; all of them when there are no more.
+
+    Samples of different numbers are independent of each other.
+    """
+    purpose = "draw" if sample == 1 else f"draw-{sample}"
+    return hashed_order(accessions, seed, purpose)[:size]

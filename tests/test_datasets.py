@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ec_sweep import building, datasets, encoding, records
+from ec_sweep import building, datasets, encoding, published, recipes, records, splits
 from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError
 from ec_sweep.paths import Home, packed
+from ec_sweep.recipes import Drawing
 from ec_sweep.splits import PARTS
 
 Write = Callable[..., Path]
@@ -275,3 +276,152 @@ def test_paper_scale_never_uses_the_embedded_sample(
     built = building.build(home, "enzyme", write_tsv(proteins[:300]))
     assert datasets.for_scale(home, "enzyme", "paper") == built
     assert datasets.for_scale(home, "enzyme", "demo") == embedded
+
+
+def labelled(*numbers: str) -> recipes.Label:
+    return recipes.RECIPES["ec37"].label(records.Record("A", numbers, "A" * 50))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "name", "cases"),
+    [
+        (("3.1.1.1",), "3.1", {"one_number"}),
+        (("3.4.-.-",), "3.4", {"one_number", "partial_number"}),
+        (("3.4.21.n1",), "3.4", {"one_number", "preliminary_number"}),
+        (("3.5.1.B15",), "3.5", {"one_number", "preliminary_number"}),
+        (("3.1.1.1", "3.1.3.2"), "3.1", {"several_numbers"}),
+        (("3.-.-.-", "3.6.1.3"), "3.6", {"several_numbers", "partial_number"}),
+        (("2.7.1.1", "7.2.2.10"), "7.2", {"several_numbers", "also_other_main_class"}),
+        (("2.7.-.-", "7.2.2.10"), "7.2", {"several_numbers", "also_other_main_class"}),
+        (("3.-.-.-",), "3", {"one_number", "partial_number"}),
+        (("3.n1.1.1",), "3", {"one_number", "preliminary_number"}),
+        (("3.13.1.1",), "3.13", {"one_number"}),
+    ],
+)
+def test_sub_classes_of_ec_numbers(numbers: tuple[str, ...], name: str, cases: set[str]) -> None:
+    """Full, partial, preliminary and several numbers: the sub-class, and what was met."""
+    found = labelled(*numbers)
+    assert (found.name, set(found.cases)) == (name, cases)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "reason"),
+    [
+        ((), "no_ec_number"),
+        (("1.1.1.1", "2.7.-.-"), "other_main_class"),
+        (("3.1.1.1", "3.4.21.4"), "several_sub_classes"),
+        (("3.1.1.1", "7.1.1.1"), "several_sub_classes"),
+        (("3.-.-.-", "7.-.-.-"), "several_sub_classes"),
+    ],
+)
+def test_proteins_without_one_sub_class_are_left_out(numbers: tuple[str, ...], reason: str) -> None:
+    """No label is made up for a protein that has none, or more than one."""
+    assert labelled(*numbers) == recipes.Label(None, reason)
+
+
+def test_ec37_from_the_embedded_sample(home: Home, proteins: Rows) -> None:
+    """Dataset 2: every class counted, rare ones named, each part drawn to its size."""
+    built = building.build_embedded(home, "ec37")
+    card = built.card
+    expected: Counter[str] = Counter()
+    for row in proteins:
+        numbers = [n.strip() for n in row[2].split(";") if n.strip()[:2] in ("3.", "7.")]
+        named = {".".join(n.split(".")[:2]) for n in numbers} - {"3.-", "7.-"}
+        if 50 <= len(row[4]) <= 1000 and numbers and len(named) <= 1:
+            expected[named.pop() if named else numbers[0][0]] += 1
+    assert card["all_counts"] == dict(expected)
+    assert list(card["all_counts"])[:3] == ["3", "3.1", "3.2"]
+    assert list(card["all_counts"]).index("3.8") < list(card["all_counts"]).index("3.11")
+    assert set(card["classes"]) == {n for n, k in expected.items() if k >= 100 and "." in n}
+    assert card["classes_left_out"] == {
+        n: k for n, k in card["all_counts"].items() if n not in card["classes"]
+    }
+    assert card["dropped"]["main_class_only"] == expected["3"]
+    assert card["sizes"] == {"train": 1200, "valid": 400, "test": 400}
+    assert card["records_in"] == card["records_kept"] + sum(card["dropped"].values())
+    assert [sum(sample.values()) for sample in card["samples"]] == [1200] * 3
+    assert card["samples"][0] == card["class_counts"]["train"]
+    assert card["samples"][0] != card["samples"][1] != card["samples"][2]
+    by_accession = {row[0]: row[2] for row in proteins}
+    for label, accession in zip(
+        built.array("test", "labels"), built.array("test", "ids"), strict=True
+    ):
+        assert f"{card['classes'][label]}." in by_accession[accession]
+    assert datasets.verify(built) is None
+    # Golden: whatever changes this makes every demo cell a new one.
+    assert built.fingerprint.startswith("ccc0b9eee2ce")
+
+
+def test_drawing_by_fraction_is_repeatable(home: Home, proteins: Rows, write_tsv: Write) -> None:
+    """The same fractions draw the same proteins, whatever the order of rows; others do not."""
+    fractions = Drawing(fractions=(0.5, 0.25, 0.25))
+    whole = building.build(home, "ec37", write_tsv(proteins, "a.tsv"))
+    drawn = building.build(home, "ec37", write_tsv(proteins, "b.tsv"), drawing=fractions)
+    random.Random(1).shuffle(proteins_again := list(proteins))
+    again = building.build(home, "ec37", write_tsv(proteins_again, "c.tsv"), drawing=fractions)
+    assert again.fingerprint == drawn.fingerprint != whole.fingerprint
+    for part, share in zip(PARTS, (0.5, 0.25, 0.25), strict=True):
+        assert drawn.card["sizes"][part] == round(share * whole.card["sizes"][part])
+        ids = set(drawn.array(part, "ids"))
+        assert ids < set(whole.array(part, "ids"))  # a draw never moves a protein to another part
+    assert "down_sampled" not in whole.card["dropped"]
+
+
+def test_a_smaller_threshold_keeps_more_classes(
+    home: Home, proteins: Rows, write_tsv: Write
+) -> None:
+    """Classes at the threshold stay, classes below it are left out and named."""
+    source = write_tsv(proteins)
+    for smallest in (12, 13):
+        card = building.build(home, "ec37", source, smallest_class=smallest).card
+        assert ("7.4" in card["classes"]) == (smallest == 12)
+        assert card["classes_left_out"].get("7.4") == (None if smallest == 12 else 12)
+        assert "3" in card["classes_left_out"]
+
+
+def test_what_cannot_be_drawn_is_refused(home: Home, proteins: Rows, write_tsv: Write) -> None:
+    """More than there is, options that a dataset does not have, a file without classes."""
+    source = write_tsv(proteins)
+    with pytest.raises(EcsweepError, match="99999 sequences cannot be drawn from the"):
+        building.build(home, "ec37", source, drawing=Drawing(sizes=(99_999, 1, 1)))
+    with pytest.raises(EcsweepError, match="0 sequences cannot be drawn"):
+        building.build(home, "ec37", source, drawing=Drawing(fractions=(1e-9, 1, 1)))
+    with pytest.raises(EcsweepError, match="for ec37"):
+        building.build(home, "enzyme", source, drawing=Drawing(sizes=(10, 10, 10)))
+    with pytest.raises(EcsweepError, match="needs two"):
+        building.build(home, "ec37", write_tsv([r for r in proteins if not r[2]], "none.tsv"))
+    assert not list(home.data.glob("ec37/*/dataset.json"))
+
+
+def test_drawn_classes_keep_their_share() -> None:
+    """Over many seeds every class is drawn as often as its share says, within sampling error.
+
+    The rule of Table 1 on a corpus with a hundredth of the paper's "All" column: split 6:2:2,
+    then 0.056 of train and 0.032 of valid and test at random.
+    """
+    seeds, fractions = 40, (0.056, 0.032, 0.032)
+    corpus = {name: n // 100 for name, n in published.class_counts()["all"].items() if n >= 20_000}
+    names = np.repeat(list(corpus), list(corpus.values()))
+    accessions = np.array([f"P{number:06}" for number in range(len(names))], dtype=object)
+    counts: dict[str, Counter[str]] = {part: Counter() for part in PARTS}
+    drawn = dict.fromkeys(PARTS, 0)
+    for seed in range(seeds):
+        for part, fraction in zip(PARTS, fractions, strict=True):
+            members = np.concatenate(
+                [
+                    np.flatnonzero(names == name)[
+                        splits.split(accessions[names == name], seed)[part]
+                    ]
+                    for name in corpus
+                ]
+            )
+            size = round(fraction * len(members))
+            chosen = members[splits.draw(accessions[members], size, seed)]
+            counts[part].update(names[chosen])
+            drawn[part] += size
+    for part in PARTS:
+        for name, n in corpus.items():
+            share = n / len(names)
+            expected = drawn[part] * share
+            error = (expected * (1 - share)) ** 0.5
+            assert abs(counts[part][name] - expected) < 4.5 * error, (part, name)
