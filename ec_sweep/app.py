@@ -12,17 +12,18 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ec_sweep import report, tables
 from ec_sweep.errors import EcsweepError
 from ec_sweep.executors import Executor, InlineExecutor, LocalExecutor
 from ec_sweep.ledger import open_ledger
 from ec_sweep.machine import default_workers, usable_cores
+from ec_sweep.mlflow_store import tracking_uri
 from ec_sweep.paths import Home, check_sqlite
 from ec_sweep.planning import Place, Resolved, StudyStatus, plan_document, status, sweep_files
+from ec_sweep.publishing import Publisher
 from ec_sweep.recording import Recorder, study_lock
 from ec_sweep.spec import Cell
 from ec_sweep.study import Display, Driver, cells_to_run
-from ec_sweep.tracking import find_tracker, open_tracker, tracking_uri
+from ec_sweep.tracking import open_tracker, tracked_studies
 
 
 @dataclass
@@ -111,22 +112,15 @@ def run_study(
     return after
 
 
-def write_report(
-    place: Place, name: str, formats: Sequence[str], out: Path | None
-) -> tuple[report.Report, list[Path]]:
-    """Write the tables of a study, ``name@scale``; returns the report and the files."""
-    found = report.build(find_tracker(place.home, name), name)
-    folder = out or place.home.reports(found.scale)
-    return found, tables.write(found, formats, folder)
-
-
-def reported_studies(place: Place, scale: str) -> list[str]:
-    """Return the studies that have been run at this scale, of those whose files are known."""
-    return [
-        name
-        for name in sweep_files()
-        if (tracker := find_tracker(place.home, f"{name}@{scale}")) and tracker.plan()
-    ]
+def publisher(
+    place: Place, scale: str, formats: Sequence[str], out: Path | None = None
+) -> Publisher:
+    """Return what writes the reports of the studies that have been run at a scale."""
+    trackers = tracked_studies(place.home, scale)
+    known = [name for name in sweep_files() if name in trackers]
+    order = [*known, *(name for name in trackers if name not in known)]
+    folder = out or place.home.reports(scale)
+    return Publisher({name: trackers[name] for name in order}, scale, formats, folder)
 
 
 def attempts_at(place: Place, resolved: Resolved, cell: str | None) -> int:

@@ -2,13 +2,13 @@
 
 import re
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ec_sweep import __version__
 from ec_sweep.cli_data import data_cli
+from ec_sweep.cli_report import publish, write_reports
 from ec_sweep.errors import EcsweepError, ExitCode, StudyStoppedError
 from ec_sweep.options import (
     HERE,
@@ -153,7 +153,7 @@ def run_studies(
     scale, build the dataset from your proteins first (ecsweep data build).
     Safe to repeat, interrupt and kill: the same command goes on.
     """
-    from ec_sweep import app, planning
+    from ec_sweep import app, planning, publishing
 
     names = list(planning.sweep_files()) if run_all else list(studies or [])
     if not names or (run_all and studies):
@@ -163,14 +163,22 @@ def run_studies(
     if workers and executor == "inline":
         raise EcsweepError("--executor inline runs one trial at a time: leave --workers out.")
     where = place(home, storage)
-    for name in names:  # nothing is written before all of them are known to be runnable
-        planning.check_runnable(planning.resolve(where, name, asked, follow=not defaults))
+    requests = {name: planning.applicable(name, asked) if run_all else asked for name in names}
+    for name, wanted in requests.items():  # nothing is written before all are known to be runnable
+        planning.check_runnable(planning.resolve(where, name, wanted, follow=not defaults))
     where.home.prepare()
     options = app.Options(workers, executor, retry_failed)
     resolved = [
-        planning.resolve(where, name, asked, follow=not defaults, build=True) for name in names
+        planning.resolve(where, name, wanted, follow=not defaults, build=True)
+        for name, wanted in requests.items()
     ]
-    done = [_run_study(where, study, options) for study in resolved]
+    done = []
+    for number, study in enumerate(resolved, 1):
+        if run_all:
+            typer.echo(f"== Study {number} of {len(resolved)}: {study.sweep.study}")
+        done.append(_run_study(where, study, options))
+    if run_all:
+        publish(app.publisher(where, scale, publishing.DEFAULT_FORMATS))
     raise typer.Exit(ExitCode.OK if all(done) else ExitCode.INCOMPLETE)
 
 
@@ -225,44 +233,7 @@ def forget_cells(
     typer.echo(f"Forgot {app.forget(where, resolved, cell)} attempts at {what}.")
 
 
-@cli.command("report")
-def write_reports(
-    studies: Annotated[
-        list[str] | None, typer.Argument(metavar="STUDY", help="Names, or paths to YAML files.")
-    ] = None,
-    report_all: Annotated[bool, typer.Option("--all", help="Every study that has run.")] = False,
-    scale: Scale = "demo",
-    formats: Annotated[
-        str, typer.Option("--format", help="Of csv, latex and markdown, joined by commas.")
-    ] = "csv,latex,markdown",
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the files; default: reports/SCALE in the home.")
-    ] = None,
-    home: Home = HERE,
-) -> None:
-    """Write the tables of studies that have run.
-
-    Numbers come from MLflow; NAME.provenance.json says from which runs.
-    """
-    from ec_sweep import app, output, planning, spec, tables
-
-    wanted = [name.strip() for name in formats.split(",")]
-    unknown = [name for name in wanted if name not in tables.FORMATS]
-    if unknown:
-        raise EcsweepError(
-            f"--format must be of {', '.join(tables.FORMATS)}. Received: {unknown[0]!r}."
-        )
-    where = place(home)
-    if report_all:
-        names = app.reported_studies(where, scale)
-    else:
-        names = [spec.load(planning.find_sweep(study)).study for study in studies or []]
-    if not names:
-        raise EcsweepError("name a study that has run, or --all after one has.")
-    for name in names:
-        found, files = app.write_report(where, f"{name}@{scale}", wanted, out)
-        output.print_table(found)
-        typer.echo("Wrote " + ", ".join(str(output.relative(file)) for file in files))
+cli.command("report")(write_reports)
 
 
 @cli.command("ui")
@@ -307,7 +278,7 @@ def main() -> None:
 
 def _run_study(where: "Place", resolved: "Resolved", options: "Options") -> bool:
     """Run one study and show its table; returns whether nothing failed."""
-    from ec_sweep import app, output, tables
+    from ec_sweep import app, layouts, output, tables
     from ec_sweep.progress import progress
 
     name, scale = resolved.sweep.study, resolved.request.scale
@@ -321,8 +292,9 @@ def _run_study(where: "Place", resolved: "Resolved", options: "Options") -> bool
         again = name if scale == "demo" else f"{name} --scale {scale}"
         typer.echo(f"Interrupted with {left} cells left. Go on with: ecsweep study {again}")
         raise typer.Exit(ExitCode.INTERRUPTED)
-    made, files = app.write_report(where, found.resolved.name, tables.FORMATS, None)
-    output.print_end(found, made, files, where.home)
+    made = app.publisher(where, scale, tables.FORMATS)
+    files = made.table_of(name)
+    output.print_end(found, layouts.study_table(made.report(name)), files, where.home)
     return found.done
 
 

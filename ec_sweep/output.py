@@ -9,22 +9,53 @@ from typing import Any
 import typer
 
 from ec_sweep import tables
+from ec_sweep.layouts import Table
 from ec_sweep.paths import Home
 from ec_sweep.planning import StudyStatus
-from ec_sweep.report import Report
 
 
-def print_table(made: Report) -> None:
-    """Print a study's table with caption and notes."""
+def print_table(table: Table) -> None:
+    """Print a table with caption and notes."""
     from rich.console import Console
 
-    table = tables.layout(made)
     width = None if sys.stdout.isatty() else 120
     console = Console(highlight=False, width=width)
     console.print(table.caption, markup=False)
     console.print(tables.terminal(table))
     for note in table.notes:
         console.print(note, markup=False)
+
+
+def print_claims(table: Table) -> None:
+    """Print which conclusions hold, each with its numbers below."""
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.text import Text
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    console.print(table.caption, markup=False)
+    for (claim, text), (verdict, confidence, numbers) in zip(table.rows, table.cells, strict=True):
+        sure = f" (confidence {confidence})" if confidence else ""
+        console.print(Text(f"{claim:3} {text}: {verdict}{sure}"))
+        console.print(Padding(Text(numbers, "dim"), (0, 0, 0, 4)))
+    for note in table.notes:
+        console.print(note, markup=False)
+    console.print()
+
+
+def print_files(what: str, files: Sequence[Path]) -> None:
+    """Print what was written where, in a line: the files' names without what they share."""
+    if not files:
+        typer.echo(what)
+        return
+    stems = list(dict.fromkeys(_stem(file) for file in files))
+    names = [
+        f"{stem}.{{{','.join(f.name.partition('.')[2] for f in files if _stem(f) == stem)}}}"
+        for stem in stems
+    ]
+    typer.echo(f"{what}  {relative(files[0].parent)}/")
+    for name in names:
+        typer.echo(f"    {name}")
 
 
 def print_cells(found: StudyStatus) -> None:
@@ -81,14 +112,21 @@ def relative(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def print_end(found: StudyStatus, made: Report, files: Sequence[Path], home: Home) -> None:
+def print_end(found: StudyStatus, table: Table, files: Sequence[Path], home: Home) -> None:
     """Print a study's table and where things are."""
-    print_table(made)
+    print_table(table)
+    study, scale = found.resolved.sweep.study, found.resolved.request.scale
+    option = "" if scale == "demo" else f" --scale {scale}"
     failed = found.count("failed")
     if failed:
         typer.echo(
-            f"{failed} cells failed. Reasons: ecsweep status {made.study} --scale {made.scale}; "
-            f"again: ecsweep study {made.study} --scale {made.scale} --retry-failed"
+            f"{failed} cells failed. Reasons: ecsweep status {study}{option}; "
+            f"again: ecsweep study {study}{option} --retry-failed"
         )
-    typer.echo(f"Tables  {relative(files[0].parent)}/{made.study}.{{csv,tex,md,provenance.json}}")
+    typer.echo(f"Tables  {relative(files[0].parent)}/{study}.{{csv,tex,md,provenance.json}}")
+    typer.echo(f"More    ecsweep report {study}{option}   (figures, classes, comparisons)")
     typer.echo(f"Runs    ecsweep ui   ({relative(home.mlflow_db)})")
+
+
+def _stem(file: Path) -> str:
+    return file.name.partition(".")[0]

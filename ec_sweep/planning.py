@@ -4,7 +4,7 @@ import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -128,21 +128,25 @@ class StudyStatus:
 
 
 def sweep_files() -> dict[str, Path]:
-    """Return the sweep files of ``./sweeps``, then the packed ones, by the study they name.
+    """Return the sweep files of ``./sweeps`` and the packed ones, by the study they name.
 
-    A file that cannot be read stands under its own name: asking for it says why.
+    An own file comes before a packed one of the same study. The paper's tables stand first, in
+    their order. A file that cannot be read stands under its own name: asking for it says why.
     """
     found: dict[str, Path] = {}
+    tables: dict[str, int | None] = {}
     for folder in (Path("sweeps"), packed("sweeps")):
         for path in sorted(folder.glob("*.yaml")):
             try:
-                name = spec.load(path).study
+                sweep = spec.load(path)
+                name, table = sweep.study, sweep.table
             except EcsweepError:
-                name = path.stem
+                name, table = path.stem, None
+            tables.setdefault(name, table)
             other = found.setdefault(name, path)
             if other != path and other.parent == folder:
                 raise EcsweepError(f"{path} names its study {name!r}, as {other} does. Rename one.")
-    return found
+    return {name: found[name] for name in sorted(found, key=lambda n: (tables[n] or 99, n))}
 
 
 def find_sweep(study: str) -> Path:
@@ -156,6 +160,13 @@ def find_sweep(study: str) -> Path:
             f"Known: {', '.join(sorted(files)) or 'none'}. A path to a YAML file is taken too."
         )
     return files[study]
+
+
+def applicable(study: str, request: Request) -> Request:
+    """Return a request without the overrides that mean nothing to any model of a study."""
+    declared = spec.declared(spec.load(find_sweep(study)))
+    kept = tuple((name, value) for name, value in request.overrides if name in declared)
+    return replace(request, overrides=kept)
 
 
 def resolve(
@@ -237,6 +248,7 @@ def plan_document(resolved: Resolved) -> dict[str, Any]:
                 "params": cell.params,
                 "seed": cell.seed,
                 "dataset": cell.fingerprint,
+                "sizes": resolved.datasets[cell.dataset].sizes(cell.hyperparameters.train_size),
             }
             for cell in resolved.cells
         ],

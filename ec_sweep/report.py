@@ -1,4 +1,4 @@
-"""The rows of a study's tables, from MLflow alone; rendering is `ec_sweep.tables`' job."""
+"""The rows of a study's tables, from MLflow alone; laying out and rendering are others' jobs."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,8 +17,12 @@ METRICS = (
     "train_loss", "train_accuracy", "val_loss", "val_accuracy",
     "epochs_run", "best_epoch", "parameters", "peak_memory_mb",
     "epoch_seconds_median", "fit_seconds", "test_seconds", "latency_ms_batch1",
+    "test_seconds_batch1", "test_sequences_per_second",
 )  # fmt: skip
-TIMES = {"epoch_seconds_median", "fit_seconds", "test_seconds", "latency_ms_batch1"}
+TIMES = {
+    "epoch_seconds_median", "fit_seconds", "test_seconds", "latency_ms_batch1",
+    "test_seconds_batch1", "test_sequences_per_second",
+}  # fmt: skip
 """Metrics that mean something only when the trial had the machine to itself."""
 
 
@@ -37,6 +41,10 @@ class Row:
     """The paper's values; only at paper scale."""
     failure: str = ""
     """Why runs are missing, empty when none is."""
+    runs: dict[int, str] = field(default_factory=dict)
+    """The complete run of each seed."""
+    by_seed: dict[int, dict[str, float]] = field(default_factory=dict)
+    """The metrics of each seed."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,10 @@ class Report:
     """What data the runs were trained on, in words."""
     rows: list[Row]
     provenance: dict[str, Any]
+    timing: str = "shared"
+    """``exclusive`` where each trial had the machine to itself."""
+    cards: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The datasets' cards by name."""
 
     @property
     def name(self) -> str:
@@ -67,7 +79,7 @@ def build(tracker: Tracker | None, name: str) -> Report:
     """
     plan = tracker.plan() if tracker else None
     tracked = tracker.runs() if tracker else []
-    if plan is None or not tracked:
+    if tracker is None or plan is None or not tracked:
         study, _, scale = name.partition("@")
         raise EcsweepError(
             f"{study} has not been run at {scale} scale. "
@@ -95,6 +107,45 @@ def build(tracker: Tracker | None, name: str) -> Report:
                 for cell in plan["cells"]
             },
         },
+        timing=plan["timing"],
+        cards=tracker.cards({cell["dataset"] for cell in plan["cells"]}),
+    )
+
+
+def joined(reports: Sequence[Report], title: str, table: int) -> Report:
+    """Return the rows of several studies as one table's."""
+    first = reports[0]
+    if len(reports) == 1:
+        return first
+    return Report(
+        study=f"table{table}",
+        scale=first.scale,
+        title=title,
+        table=table,
+        axes=list(dict.fromkeys(axis for report in reports for axis in report.axes)),
+        source=_joined_source([report.source for report in reports]),
+        rows=[row for report in reports for row in report.rows],
+        provenance={
+            "study": [report.study for report in reports],
+            "scale": first.scale,
+            "cells": {
+                cell: origin
+                for report in reports
+                for cell, origin in report.provenance["cells"].items()
+            },
+        },
+        timing=first.timing,
+        cards={name: card for report in reports for name, card in report.cards.items()},
+    )
+
+
+def _joined_source(sources: Sequence[str]) -> str:
+    """Say once at which scale, then on what data."""
+    heads = dict.fromkeys(source.partition(": ")[0] for source in sources)
+    if len(heads) > 1:
+        return "; ".join(dict.fromkeys(sources))
+    return f"{sources[0].partition(': ')[0]}: " + "; ".join(
+        dict.fromkeys(source.partition(": ")[2] for source in sources)
     )
 
 
@@ -104,18 +155,20 @@ def _row(
     runs: Mapping[str, Sequence[TrackedRun]],
 ) -> Row:
     params = cells[0]["params"]
-    done, missing = [], []
+    done: dict[int, str] = {}
+    by_seed: dict[int, dict[str, float]] = {}
+    missing = []
     for cell in cells:
         attempts = runs.get(cell["cell"], [])
         finished = [run for run in attempts if run.status == "FINISHED"]
         if finished:
-            done.append(finished[-1])
+            done[cell["seed"]] = finished[-1].run_id
+            by_seed[cell["seed"]] = _measured(finished[-1], cell["sizes"]["test"])
         else:
             missing.append(_reason(attempts))
     metrics, ci95 = {}, {}
     for name in METRICS:
-        counted = [run for run in done if run.exclusive or name not in TIMES]
-        values = [run.metrics[name] for run in counted if name in run.metrics]
+        values = [found[name] for found in by_seed.values() if name in found]
         if values:
             metrics[name] = math.fsum(values) / len(values)
         if len(values) > 1:
@@ -127,7 +180,20 @@ def _row(
         ci95=ci95,
         published=published.values(plan["table"], params) if plan["scale"] == "paper" else {},
         failure="; ".join(dict.fromkeys(missing)),
+        runs=done,
+        by_seed=by_seed,
     )
+
+
+def _measured(run: TrackedRun, test_sequences: int) -> dict[str, float]:
+    """Return a run's metrics that mean something, and what follows from its times."""
+    found = dict(run.metrics)
+    if "latency_ms_batch1" in found:
+        # As the paper measured (inference): the whole test set, one sequence at a time.
+        found["test_seconds_batch1"] = found["latency_ms_batch1"] * test_sequences / 1000
+    if found.get("test_seconds"):
+        found["test_sequences_per_second"] = test_sequences / found["test_seconds"]
+    return {name: value for name, value in found.items() if run.exclusive or name not in TIMES}
 
 
 def _half_interval(values: Sequence[float]) -> float:

@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -184,6 +184,12 @@ def cells(sweep: Sweep, request: Request, where: str | None = None) -> list[Cell
     return list(found)
 
 
+def declared(sweep: Sweep) -> set[str]:
+    """Return the names that the models of a sweep take, beside what every cell has."""
+    models = {cell.model for cell in cells(sweep, Request())}
+    return _used(models)
+
+
 def parse_override(text: str) -> tuple[str, Any]:
     """Return the name and value of a ``--set`` option such as ``epochs=2``."""
     name, equals, value = text.partition("=")
@@ -322,14 +328,14 @@ def _cell(values: dict[str, Any], seed: int, where: str) -> Cell:
 
 def _reject_unused(found: Mapping[Cell, None], names: set[str], where: str) -> None:
     models = sorted({cell.model for cell in found})
-    used = {
-        "dataset",
-        *_CHOICES,
-        *(name for model in models for name in MODELS[model].hyperparameters),
-    }
-    unused = sorted(names - used)
+    unused = sorted(names - _used(models))
     if unused:
         raise EcsweepError(
             f"{where}: {unused[0]} is not a hyperparameter of {' or '.join(models)}. "
             f"Remove it, or sweep a model that has it."
         )
+
+
+def _used(models: Iterable[str]) -> set[str]:
+    own = (MODELS[model].hyperparameters for model in models)
+    return {"dataset", *_CHOICES}.union(*own)

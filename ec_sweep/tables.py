@@ -1,72 +1,27 @@
-"""Renderings of a report: tidy CSV, LaTeX, Markdown, terminal, and the provenance sidecar."""
+"""Renderings of tables: tidy and plain CSV, LaTeX, Markdown, terminal."""
 
 import csv
 import io
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from ec_sweep.errors import EcsweepError
-from ec_sweep.paths import write_atomically
-from ec_sweep.report import METRICS, Report, Row
+from ec_sweep.analysis import Selected
+from ec_sweep.layouts import Table
+from ec_sweep.report import METRICS, Report
 from ec_sweep.study import shown
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
 FORMATS = ("csv", "latex", "markdown")
-MISSING = "N/A"
-_SHOWN_METRICS = (("test_accuracy", "ACC"), ("test_loss", "Loss"))
-_HEADINGS = {
-    "filter_size": "Filter size",
-    "learning_rate": "Learning rate",
-    "batch_size": "Batch size",
-    "model": "Model",
-}
+SUFFIXES = {"csv": ".csv", "latex": ".tex", "markdown": ".md"}
+_NARROW = 7
+"""Columns that fit a LaTeX page at full size."""
 
 
-@dataclass(frozen=True)
-class Table:
-    """The paper's layout, in text: what LaTeX, Markdown and the terminal render.
-
-    The rows are the values of all axes but the last, whose values head groups of
-    columns. At paper scale each row is three: ours, the paper's, and the difference.
-    """
-
-    row_names: list[str]
-    rows: list[tuple[str, ...]]
-    group_name: str
-    groups: list[str]
-    metrics: list[str]
-    cells: list[list[str]]
-    """By row, then by group and metric."""
-    caption: str
-    label: str
-    notes: list[str]
-
-
-def write(report: Report, formats: Sequence[str], folder: Path) -> list[Path]:
-    """Write the tables and their provenance sidecar; returns the files."""
-    table = layout(report)
-    files = {}
-    if "csv" in formats:
-        files[".csv"] = tidy_csv(report)
-    if "latex" in formats:
-        files[".tex"] = latex(table)
-    if "markdown" in formats:
-        files[".md"] = markdown(table)
-    files[".provenance.json"] = json.dumps(report.provenance, indent=1) + "\n"
-    written = []
-    for suffix, text in files.items():
-        path = folder / f"{report.study}{suffix}"
-        try:
-            write_atomically(path, text)
-        except OSError as error:
-            raise EcsweepError(f"{path}: cannot be written ({error.strerror}).") from error
-        written.append(path)
-    return written
+def render(table: Table, kind: str) -> str:
+    """Return a table as ``csv``, ``latex`` or ``markdown``."""
+    return {"csv": plain_csv, "latex": latex, "markdown": markdown}[kind](table)
 
 
 def tidy_csv(report: Report) -> str:
@@ -75,63 +30,42 @@ def tidy_csv(report: Report) -> str:
     params = list(dict.fromkeys(name for row in rows for name in row.params))
     ci95 = [name for name in METRICS if any(name in row.ci95 for row in rows)]
     published = list(dict.fromkeys(name for row in rows for name in row.published))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
+    head = [
+        *params, "n", *METRICS,
+        *(f"{name}_ci95" for name in ci95),
+        *(f"published_{name}" for name in published),
+        "failure",
+    ]  # fmt: skip
+    lines = [
         [
-            *params, "n", *METRICS,
-            *(f"{name}_ci95" for name in ci95),
-            *(f"published_{name}" for name in published),
-            "failure",
+            *(_plain(row.params.get(name)) for name in params),
+            row.n,
+            *(row.metrics.get(name, "") for name in METRICS),
+            *(row.ci95.get(name, "") for name in ci95),
+            *(row.published.get(name, "") for name in published),
+            row.failure,
         ]
-    )  # fmt: skip
-    for row in rows:
-        writer.writerow(
-            [
-                *(_plain(row.params.get(name)) for name in params),
-                row.n,
-                *(row.metrics.get(name, "") for name in METRICS),
-                *(row.ci95.get(name, "") for name in ci95),
-                *(row.published.get(name, "") for name in published),
-                row.failure,
-            ]
-        )
-    return text.getvalue()
+        for row in rows
+    ]
+    return _csv([head, *lines])
 
 
-def layout(report: Report) -> Table:
-    """Lay a report out as the paper does; a single axis goes down the rows."""
-    *row_axes, group_axis = report.axes if len(report.axes) > 1 else (*report.axes, "")
-    groups = list(dict.fromkeys(shown(row.params.get(group_axis, "")) for row in report.rows))
-    by_place = {
-        (_values(row, row_axes), shown(row.params.get(group_axis, ""))): row for row in report.rows
-    }
-    places = list(dict.fromkeys(place for place, _ in by_place))
-    compared = any(row.published for row in report.rows)
-    sources = ("ours", "paper", "difference") if compared else ("",)
-    rows, cells = [], []
-    for place in places:
-        for source in sources:
-            rows.append((*place, source) if compared else place)
-            cells.append(
-                [
-                    _number(by_place.get((place, group)), metric, source)
-                    for group in groups
-                    for metric, _ in _SHOWN_METRICS
-                ]
-            )
-    names = [_heading(axis) for axis in row_axes]
-    return Table(
-        row_names=[*names, ""] if compared else names,
-        rows=rows,
-        group_name=_heading(group_axis),
-        groups=groups,
-        metrics=[heading for _, heading in _SHOWN_METRICS],
-        cells=cells,
-        caption=f"{report.title or report.study}. {report.source}.",
-        label=f"tab:{report.study}",
-        notes=_notes(report),
-    )
+def plain_csv(table: Table) -> str:
+    """Return a table's cells as it prints them, under one line of headings."""
+    columns = [f"{group} {metric}".strip() for group, metric in _columns(table)]
+    rows = [[*row, *cells] for row, cells in zip(table.rows, table.cells, strict=True)]
+    return _csv([[*(name or "source" for name in table.row_names), *columns], *rows])
+
+
+def classes_csv(study: str, selected: Iterable[Selected]) -> str:
+    """Return one line per cell and class: precision, recall, F1 and support."""
+    head = ["study", "dataset", "cell", "class", "precision", "recall", "f1", "support"]
+    lines = [
+        [study, cell.dataset, cell.label, c.name, c.precision, c.recall, c.f1, c.support]
+        for cell in selected
+        for c in cell.classes
+    ]
+    return _csv([head, *lines])
 
 
 def latex(table: Table) -> str:
@@ -154,6 +88,7 @@ def latex(table: Table) -> str:
         f"\\caption{{{_escape(table.caption)}}}",
         f"\\label{{{table.label}}}",
         "\\smallskip",
+        *(["\\small\\setlength{\\tabcolsep}{3pt}"] if left + columns > _NARROW else []),
         f"\\begin{{tabular}}{{{'l' * left}{'r' * columns}}}",
         "\\toprule",
         *(group_heads if table.group_name else []),
@@ -208,49 +143,14 @@ def terminal(table: Table) -> "RichTable":
     return shown_table
 
 
+def _csv(lines: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue()
+
+
 def _columns(table: Table) -> list[tuple[str, str]]:
     return [(group, metric) for group in table.groups for metric in table.metrics]
-
-
-def _values(row: Row, axes: Sequence[str]) -> tuple[str, ...]:
-    return tuple(shown(row.params.get(axis)) for axis in axes)
-
-
-def _number(row: Row | None, metric: str, source: str) -> str:
-    """Return a metric as the paper prints it: four decimals, ± the interval if there is one."""
-    if row is None:
-        return ""
-    ours, theirs = row.metrics.get(metric), row.published.get(metric)
-    if source == "paper":
-        return MISSING if theirs is None else f"{theirs:.4f}"
-    if source == "difference":
-        return "" if ours is None or theirs is None else f"{ours - theirs:+.4f}"
-    if ours is None:
-        return MISSING
-    interval = f" ± {row.ci95[metric]:.4f}" if metric in row.ci95 else ""
-    return f"{ours:.4f}{interval}"
-
-
-def _notes(report: Report) -> list[str]:
-    """Say why each missing number is missing, and what an interval is."""
-    notes = []
-    for row in report.rows:
-        if row.failure:
-            place = ", ".join(
-                f"{_heading(axis).lower()} {shown(row.params.get(axis))}" for axis in report.axes
-            )
-            kind = MISSING if row.n == 0 else f"Mean of {row.n}"
-            notes.append(f"{kind} at {place}: {row.failure}.")
-    seeds = {row.n for row in report.rows if row.ci95}
-    if seeds:
-        notes.append(
-            f"Mean ± half of the 95 % interval of the mean (Student's t) over {max(seeds)} seeds."
-        )
-    return notes
-
-
-def _heading(name: str) -> str:
-    return _HEADINGS.get(name, name.replace("_", " ").capitalize())
 
 
 def _plain(value: object) -> str:

@@ -1,13 +1,9 @@
 """What the attempts measured: MLflow is the only truth, and only this module speaks to it."""
 
-import contextlib
 import functools
 import hashlib
 import json
-import logging
-import os
-import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +12,14 @@ from urllib.parse import unquote, urlparse
 import ec_sweep
 from ec_sweep.attempts import AttemptFolder, Event, Result, now
 from ec_sweep.errors import EcsweepError
-from ec_sweep.paths import Home, check_sqlite, make_database, no_room
+from ec_sweep.mlflow_store import connect, is_local, pages
+from ec_sweep.paths import Home
 from ec_sweep.spec import Cell
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-_PAGE = 1000  # runs a request: MLflow's default stops silently there
 _STATUS = {
     "complete": "FINISHED",
     "pruned": "FINISHED",
@@ -109,6 +105,34 @@ class Tracker:
         name = f"datasets/{card['name']}-{card['fingerprint'][:12]}.json"
         self._client.log_text(parent, json.dumps(card, indent=2), name)
 
+    def parent_id(self) -> str | None:
+        """Return the run that stands for the study as a whole."""
+        run = self._parent()
+        return str(run.info.run_id) if run else None
+
+    def cards(self, fingerprints: Container[str]) -> dict[str, dict[str, Any]]:
+        """Return the cards of the datasets with these fingerprints, by name."""
+        parent = self._parent()
+        if parent is None:
+            return {}
+        found = {}
+        for file in self._client.list_artifacts(parent.info.run_id, "datasets"):
+            text = Path(self._client.download_artifacts(parent.info.run_id, file.path)).read_text()
+            card: dict[str, Any] = json.loads(text)
+            if card["fingerprint"] in fingerprints:
+                found[str(card["name"])] = card
+        return found
+
+    def predictions(self, run_id: str) -> Path:
+        """Return the file of a run's test ids, labels and probabilities."""
+        return Path(self._client.download_artifacts(run_id, "predictions.npz"))
+
+    def history(self, run_id: str, metric: str) -> list[float]:
+        """Return a metric's value after each epoch, from the first on."""
+        measured = self._client.get_metric_history(run_id, metric)
+        by_epoch = {point.step: point.value for point in measured if point.step}
+        return [by_epoch[epoch] for epoch in sorted(by_epoch)]
+
     def start(self, cell: Cell, attempt: int, parent: str, label: str, concurrency: int) -> str:
         """Create the run of an attempt, complete with its tags; returns its id."""
         from mlflow.entities import Param
@@ -173,6 +197,11 @@ class Tracker:
             return None
         return run.data.metrics.get("val_accuracy")
 
+    @property
+    def any_run(self) -> bool:
+        """Whether there is any attempt at a cell."""
+        return next(self._search("tags.`ecsweep.role` = 'attempt'"), None) is not None
+
     def runs(self) -> list[TrackedRun]:
         """Return every attempt of the study, oldest first."""
         found = []
@@ -208,16 +237,10 @@ class Tracker:
         return next(self._search("tags.`ecsweep.role` = 'study'"), None)
 
     def _search(self, condition: str) -> "Iterator[Run]":
-        token = None
-        while True:
-            page = self._client.search_runs(
-                [self._experiment_id], condition, order_by=["start_time"], page_token=token,
-                max_results=_PAGE,
-            )  # fmt: skip
-            yield from page
-            token = page.token
-            if not token:
-                return
+        search = functools.partial(
+            self._client.search_runs, [self._experiment_id], condition, order_by=["start_time"]
+        )
+        yield from pages(search)
 
 
 @functools.cache
@@ -229,56 +252,40 @@ def code_version() -> str:
     return f"{ec_sweep.__version__}+{digest.hexdigest()[:12]}"
 
 
-def tracking_uri(home: Home) -> str:
-    """Return where MLflow's data is: ``MLFLOW_TRACKING_URI``, else the home folder's database."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home.mlflow_db}"
-
-
 def open_tracker(home: Home, study: str) -> Tracker:
     """Open the experiment of a study, making it and its database if need be."""
-    client = _client(home)
+    client = connect(home)
     if tracker := _existing(home, client, study):
         return tracker
-    location = home.artifacts.resolve().as_uri() if _is_local(home) else None
+    location = home.artifacts.resolve().as_uri() if is_local(home) else None
     # The UI opens such an experiment on its training runs, not on language models.
     tags = {"mlflow.experimentKind": "custom_model_development"}
     return Tracker(client, client.create_experiment(study, location, tags), study)
 
 
+def tracked_studies(home: Home, scale: str) -> dict[str, Tracker]:
+    """Return the trackers of all studies that have been asked for at a scale, by study."""
+    if is_local(home) and not home.mlflow_db.exists():
+        return {}
+    client = connect(home)
+    names = [
+        experiment.name
+        for experiment in pages(client.search_experiments)
+        if experiment.name.endswith(f"@{scale}")
+    ]
+    trackers = {name: _existing(home, client, name) for name in sorted(names)}
+    return {
+        name.partition("@")[0]: tracker
+        for name, tracker in trackers.items()
+        if tracker and tracker.plan()
+    }
+
+
 def find_tracker(home: Home, study: str) -> Tracker | None:
     """Open the experiment of a study for reading, ``None`` when there is none yet."""
-    if _is_local(home) and not home.mlflow_db.exists():
+    if is_local(home) and not home.mlflow_db.exists():
         return None
-    return _existing(home, _client(home), study)
-
-
-def _client(home: Home) -> "MlflowClient":
-    if _is_local(home):
-        check_sqlite(home.mlflow_db)
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    import sqlalchemy
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-
-    try:
-        if _is_local(home):
-            make_database(home.mlflow_db, lambda url: MlflowClient(url).search_experiments())
-            # MLflow leaves SQLite's slow default on; the mode is kept in the file.
-            with contextlib.closing(sqlite3.connect(home.mlflow_db)) as connection:
-                connection.execute("PRAGMA journal_mode=WAL")
-        client = MlflowClient(tracking_uri(home))
-        client.search_experiments(max_results=1)  # a wrong address or database shows here
-    except (MlflowException, sqlite3.Error, sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
-        if no_room(error):
-            raise
-        reason = str(error).splitlines()[0]
-        raise EcsweepError(
-            f"{tracking_uri(home)}: MLflow's data cannot be opened ({reason})."
-        ) from error
-    return client
+    return _existing(home, connect(home), study)
 
 
 def _existing(home: Home, client: "MlflowClient", study: str) -> Tracker | None:
@@ -290,7 +297,7 @@ def _existing(home: Home, client: "MlflowClient", study: str) -> Tracker | None:
             f"the MLflow experiment {study} was deleted. Bring it back with "
             f"'mlflow experiments restore --experiment-id {experiment.experiment_id}'."
         )
-    if _is_local(home):
+    if is_local(home):
         before = Path(unquote(urlparse(experiment.artifact_location).path))
         if before.resolve() != home.artifacts.resolve():
             raise EcsweepError(
@@ -298,10 +305,6 @@ def _existing(home: Home, client: "MlflowClient", study: str) -> Tracker | None:
                 "absolute paths. Move it back, or make the old path a link to the new."
             )
     return Tracker(client, experiment.experiment_id, study)
-
-
-def _is_local(home: Home) -> bool:
-    return tracking_uri(home) == f"sqlite:///{home.mlflow_db}"
 
 
 def _param(value: object) -> str:

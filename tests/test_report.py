@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from ec_sweep import published, report, tables
+from ec_sweep import layouts, published, report, spec, tables
+from ec_sweep.paths import packed
 from ec_sweep.report import Report, Row
+from ec_sweep.spec import Request
 from tests.conftest import Ecsweep
 
+PAPER = Request("paper")
 HOSTILE = r"50 % of \alpha_{x} & <b>#1</b> ~ ^ $y$"
 
 
@@ -44,7 +47,7 @@ GRID = [row(size, rate) for size in (2, 3) for rate in (0.01, 0.0001)]
 
 def test_table_3_layout() -> None:
     """Filter sizes down, learning rates across, ACC and Loss under each."""
-    table = tables.layout(made(GRID))
+    table = layouts.study_table(made(GRID))
     assert table.row_names == ["Filter size"]
     assert table.rows == [("2",), ("3",)]
     assert (table.groups, table.metrics) == (["0.01", "0.0001"], ["ACC", "Loss"])
@@ -55,31 +58,52 @@ def test_table_3_layout() -> None:
 def test_published_values_stand_beside_ours_at_paper_scale() -> None:
     """Ours, the paper's and the difference, one under the other; never at demo scale."""
     ours = [replace(r, published=published.values(3, r.params)) for r in GRID]
-    table = tables.layout(made(ours, scale="paper"))
+    table = layouts.study_table(made(ours, scale="paper"))
     assert table.rows[:3] == [("2", "ours"), ("2", "paper"), ("2", "difference")]
     assert table.cells[0][:2] == ["0.8000", "0.5000"]
     assert table.cells[1][:2] == ["0.7971", "0.4685"]
     assert table.cells[2][:2] == ["+0.0029", "+0.0315"]
     assert "published_test_accuracy" in tables.tidy_csv(made(ours))
     assert "published" not in tables.tidy_csv(made(GRID))
-    assert "paper" not in tables.markdown(tables.layout(made(GRID)))
+    assert "paper" not in tables.markdown(layouts.study_table(made(GRID)))
 
 
-def test_every_published_cell_of_table_3_is_found() -> None:
-    """All 24 values are known under our names, and nothing else is."""
-    rates = (0.01, 0.001, 0.0001)
-    params = [{"filter_size": n, "learning_rate": r} for n in range(2, 10) for r in rates]
-    found = [published.values(3, p) for p in params]
-    assert all(set(values) == {"test_accuracy", "test_loss"} for values in found)
+def test_every_published_cell_is_found_under_our_names() -> None:
+    """The cells of the sweep files at paper scale are those that the paper prints."""
+    for table, studies in published.STUDIES.items():
+        cells = [
+            cell
+            for study in studies
+            for cell in spec.cells(spec.load(packed("sweeps") / f"{study}.yaml"), PAPER)
+        ]
+        printed = published.cells(table)
+        assert len(cells) == len(printed), table
+        for cell in cells:
+            (match,) = [p for p in printed if all(cell.params[k] == v for k, v in p.params.items())]
+            assert published.values(table, cell.params) == match.metrics
+            assert all(cell.params[name] == value for name, value in match.implied.items())
     assert published.values(3, {"filter_size": 9, "learning_rate": 0.01})["test_accuracy"] == 0.825
     assert published.values(3, {"filter_size": 16, "learning_rate": 0.01}) == {}
     assert published.values(None, {"filter_size": 9, "learning_rate": 0.01}) == {}
+    na = {"model": "gru", "units": 20, "depth": 5, "learning_rate": 0.0001}
+    assert published.values(2, na) == {}
+
+
+def test_published_class_counts_add_up() -> None:
+    """Table 1: the columns' sums are the totals that the paper prints; empty means none drawn."""
+    counts = published.class_counts()
+    totals = {column: sum(by_class.values()) for column, by_class in counts.items()}
+    assert totals == {
+        "all": 9_447_681, "train_1": 317_477, "train_2": 317_477, "valid": 60_465, "test": 60_445,
+    }  # fmt: skip
+    assert counts["train_1"]["3.10"] == 0
+    assert counts["train_1"]["3.1"] == 77_461
 
 
 def test_a_missing_cell_is_na_with_its_reason_below() -> None:
     """Failed cells do not vanish from the table."""
     broken = row(3, 0.0001, n=0, metrics={}, failure="diverged: loss nan in epoch 2")
-    table = tables.layout(made([*GRID[:3], broken]))
+    table = layouts.study_table(made([*GRID[:3], broken]))
     assert table.cells[1][2:] == ["N/A", "N/A"]
     assert table.notes == [
         "N/A at filter size 3, learning rate 0.0001: diverged: loss nan in epoch 2."
@@ -95,7 +119,7 @@ def test_seeds_give_mean_and_interval() -> None:
     half = report._half_interval(values)
     assert half == pytest.approx(4.302653 * np.std(values, ddof=1) / np.sqrt(3), rel=1e-6)
     several = row(2, 0.01, n=3, ci95={"test_accuracy": half})
-    table = tables.layout(made([several]))
+    table = layouts.study_table(made([several]))
     assert table.cells[0][0] == "0.8000 ± 0.2484"
     assert "Student's t) over 3 seeds" in table.notes[0]
     assert next(csv.DictReader(io.StringIO(tables.tidy_csv(made([several])))))["n"] == "3"
@@ -113,18 +137,18 @@ def test_csv_is_tidy() -> None:
 
 def test_one_axis_and_three_axes_have_a_layout_too() -> None:
     """The layout is for any grid, not for Table 3 alone."""
-    one = tables.layout(made(GRID[:1] + GRID[2:3], axes=["filter_size"]))
+    one = layouts.study_table(made(GRID[:1] + GRID[2:3], axes=["filter_size"]))
     assert (one.rows, one.groups) == ([("2",), ("3",)], [""])
     assert "multicolumn" not in tables.latex(one)
-    three = tables.layout(made(GRID, axes=["model", "filter_size", "learning_rate"]))
-    assert three.rows == [("cnn", "2"), ("cnn", "3")]
+    three = layouts.study_table(made(GRID, axes=["model", "filter_size", "learning_rate"]))
+    assert three.rows == [("Single CNN", "2"), ("Single CNN", "3")]
 
 
 def test_the_terminal_table_fits_80_columns() -> None:
     """Three learning rates fit a plain terminal."""
     rows = [row(size, rate) for size in range(2, 10) for rate in (0.01, 0.001, 0.0001)]
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(tables.terminal(tables.layout(made(rows))))
+    console.print(tables.terminal(layouts.study_table(made(rows))))
     text = console.export_text()
     assert text.count("0.8000") == 24
     assert max(map(len, text.splitlines())) <= 80
@@ -154,11 +178,11 @@ def test_numbers_in_the_tables_are_those_in_mlflow(finished: Ecsweep) -> None:
 
 
 def test_reports_go_where_asked(finished: Ecsweep, tmp_path: Path) -> None:
-    """--out and --format choose folder and files; --all finds what has run."""
-    finished.ok("report", "tiny", "--format", "csv", "--out", str(tmp_path / "a"))
-    assert {p.name for p in (tmp_path / "a").iterdir()} == {"tiny.csv", "tiny.provenance.json"}
-    finished.ok("report", "--all", "--out", str(tmp_path / "b"))
-    assert (tmp_path / "b" / "tiny.tex").exists()
+    """--out and --format choose folder and files."""
+    finished.ok("report", "tiny", "--format", "csv", "--out", str(tmp_path))
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "tiny.csv", "tiny.provenance.json", "tiny-classes.csv", "tiny-comparisons.csv",
+    }  # fmt: skip
 
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed")
@@ -170,9 +194,9 @@ def test_latex_compiles(finished: Ecsweep, tmp_path: Path) -> None:
     compared = made([replace(r, published=published.values(3, r.params)) for r in GRID])
     texts = [
         (finished.home / "reports" / "demo" / "tiny.tex").read_text(),
-        tables.latex(tables.layout(hostile)),
-        tables.latex(tables.layout(compared)),
-        tables.latex(tables.layout(made(GRID[:1], axes=["filter_size"]))),
+        tables.latex(layouts.study_table(hostile)),
+        tables.latex(layouts.study_table(compared)),
+        tables.latex(layouts.study_table(made(GRID[:1], axes=["filter_size"]))),
     ]
     document = "\n".join(
         [

@@ -1,0 +1,82 @@
+"""The ``ecsweep report`` command."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ec_sweep.errors import EcsweepError
+from ec_sweep.options import HERE, Home, Scale, check_range, place
+
+if TYPE_CHECKING:
+    from ec_sweep.publishing import Publisher
+
+
+def write_reports(
+    studies: Annotated[
+        list[str] | None, typer.Argument(metavar="STUDY", help="Names, or paths to YAML files.")
+    ] = None,
+    report_all: Annotated[
+        bool, typer.Option("--all", help="Every study that has run, every table, the claims.")
+    ] = False,
+    table: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Table 1 to 7 of the paper, in its layout."),
+    ] = None,
+    claims: Annotated[
+        bool, typer.Option("--claims", help="Check the paper's conclusions against the runs.")
+    ] = False,
+    scale: Scale = "demo",
+    formats: Annotated[
+        str,
+        typer.Option(
+            "--format", help="Of csv, latex, markdown, svg, png and pdf, joined by commas."
+        ),
+    ] = "csv,latex,markdown,svg",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the files; default: reports/SCALE in the home.")
+    ] = None,
+    home: Home = HERE,
+) -> None:
+    """Write tables and figures of what has run.
+
+    Numbers come from MLflow; NAME.provenance.json says from which runs.
+    """
+    from ec_sweep import app, layouts, output, planning, publishing, spec
+
+    wanted = list(dict.fromkeys(name.strip() for name in formats.split(",")))
+    unknown = [name for name in wanted if name not in publishing.FORMATS]
+    if unknown:
+        raise EcsweepError(
+            f"--format must be of {', '.join(publishing.FORMATS)}. Received: {unknown[0]!r}."
+        )
+    check_range("--table", table, 7)
+    if sum([bool(studies), report_all, table is not None, claims]) != 1:
+        raise EcsweepError("report takes one of: STUDY..., --table N, --claims, --all.")
+    found = app.publisher(place(home), scale, wanted, out)
+    if table is not None:
+        laid_out, files = found.paper_table(table)
+        output.print_table(laid_out)
+        output.print_files("Wrote", files)
+    elif claims:
+        checked, files = found.claims()
+        for laid_out in checked:
+            output.print_claims(laid_out)
+        output.print_files("Wrote", files)
+    elif report_all:
+        publish(found)
+    for study in studies or []:
+        name = spec.load(planning.find_sweep(study)).study
+        made = found.report(name)
+        output.print_table(layouts.study_table(made))
+        output.print_files("Wrote", found.study(name))
+
+
+def publish(found: "Publisher") -> None:
+    """Write every report and say what was written."""
+    from ec_sweep import output
+
+    if not found.reports:
+        raise EcsweepError(f"nothing has been run at {found.scale} scale yet. See: ecsweep studies")
+    for what, files in found.everything():
+        output.print_files(what, files)

@@ -1,0 +1,178 @@
+"""The tables that are no grid of cells: classes, pairs compared, conclusions, more scores."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ec_sweep import published
+from ec_sweep.analysis import Comparison, Selected
+from ec_sweep.claims import Verdict
+from ec_sweep.layouts import PAPER, Column, Layout, Table, heading, notes_on, number, values_of
+from ec_sweep.report import Report, Row
+
+_CLASS_HEADINGS = ("All", "1st train", "2nd train", "Valid", "Test")
+
+
+_EXTENDED = (
+    Column("test_accuracy", "ACC"),
+    Column("test_mcc", "MCC"),
+    Column("test_recall_macro", "Macro recall"),
+    Column("test_precision_macro", "Macro prec."),
+    Column("test_f1_macro", "Macro F1"),
+    Column("test_accuracy_best", "ACC best epoch"),
+    Column("test_sequences_per_second", "Seq/s", "count"),
+    Column("parameters", "Parameters", "count"),
+    Column("peak_memory_mb", "MiB", "count"),
+)
+
+
+def extended_table(report: Report, baselines: Sequence[Row]) -> Table:
+    """Lay out what the paper does not print: macro scores, size, throughput, and the baselines."""
+    names = PAPER.get(report.table or 0, Layout(tuple(report.axes))).rows
+    rows = [*report.rows, *baselines]
+    cells = [[number(row, column, "") for column in _EXTENDED] for row in rows]
+    return Table(
+        row_names=[heading(name) for name in names],
+        rows=[values_of(row, names) for row in rows],
+        group_name="",
+        groups=[""],
+        metrics=[column.heading for column in _EXTENDED],
+        cells=cells,
+        caption=f"{report.title}, more scores and baselines. {report.source}.",
+        label=f"tab:{report.study}-extended",
+        notes=[
+            *notes_on(report, _EXTENDED),
+            "Seq/s: the whole test set in batches. Baselines are not in the paper. "
+            "Parameters: a nearest neighbour learns none, it keeps the training set.",
+        ],
+    )
+
+
+def class_table(card: Mapping[str, Any], scale: str, *, compared: bool) -> Table:
+    """Lay a dataset's class counts out as the paper's Table 1."""
+    samples = [*card["samples"], card["samples"][-1]][:2]
+    ours = dict(
+        zip(
+            published.CLASS_COLUMNS,
+            (card["all_counts"], *samples, *(card["class_counts"][p] for p in ("valid", "test"))),
+            strict=True,
+        )
+    )
+    theirs = published.class_counts() if compared else {}
+    names = [*dict.fromkeys([*theirs.get("all", {}), *card["all_counts"]]), "Total"]
+    rows: list[tuple[str, ...]] = []
+    cells = []
+    for name in names:
+        own = [_count(ours[column], name) for column in published.CLASS_COLUMNS]
+        if not compared:
+            rows.append((name,))
+            cells.append(["" if n is None else f"{n:,}" for n in own])
+            continue
+        printed = [_count(theirs[column], name) for column in published.CLASS_COLUMNS]
+        differences = [
+            "" if a is None or b is None else f"{a - b:+,}"
+            for a, b in zip(own, printed, strict=True)
+        ]
+        rows += [(name, "ours"), (name, "paper"), (name, "difference")]
+        cells += [[("" if n is None else f"{n:,}") for n in some] for some in (own, printed)]
+        cells.append(differences)
+    left_out = ", ".join(f"{name} ({n:,})" for name, n in card["classes_left_out"].items())
+    smallest = card["filters"]["smallest_class"]
+    return Table(
+        row_names=["EC", ""] if compared else ["EC"],
+        rows=rows,
+        group_name="",
+        groups=[""],
+        metrics=list(_CLASS_HEADINGS),
+        cells=cells,
+        caption=(
+            f"Table 1. Distribution of classes. {scale.capitalize()} scale: dataset "
+            f"{card['name']} from {card['source']}."
+        ),
+        label="tab:paper-1",
+        notes=[
+            f"Left out, as main class only or with fewer than {smallest} sequences: "
+            f"{left_out or 'none'}. The first training sample trains the models."
+        ],
+    )
+
+
+def comparison_table(report: Report, comparisons: Sequence[Comparison]) -> Table:
+    """Lay out which cells differ beyond chance."""
+    return Table(
+        row_names=["First", "Second"],
+        rows=[(found.first, found.second) for found in comparisons],
+        group_name="",
+        groups=[""],
+        metrics=["Seeds", "Difference", "p", "p corrected", "Verdict"],
+        cells=[
+            [
+                str(found.seeds), f"{found.difference:+.4f}", f"{found.p:.2g}",
+                f"{found.p_corrected:.2g}", found.verdict,
+            ]
+            for found in comparisons
+        ],
+        caption=f"{report.title}: pairs on the same test sequences. {report.source}.",
+        label=f"tab:{report.study}-comparisons",
+        notes=[
+            "Difference in accuracy, first less second. McNemar's exact test; with several seeds "
+            "the largest p of all, so that a difference must hold with each. Corrected for "
+            f"{len(comparisons)} comparisons (Benjamini-Yekutieli, 5 %)."
+        ],
+    )  # fmt: skip
+
+
+def per_class_table(report: Report, selected: Sequence[Selected]) -> Table:
+    """Lay out precision, recall and F1 of each class, for the best cell of each model."""
+    rows, cells = [], []
+    for cell in selected:
+        for found in cell.classes:
+            rows.append((cell.label, found.name))
+            cells.append(
+                [f"{found.precision:.4f}", f"{found.recall:.4f}", f"{found.f1:.4f}",
+                 f"{found.support:,}"]
+            )  # fmt: skip
+    return Table(
+        row_names=["Cell", "Class"],
+        rows=rows,
+        group_name="",
+        groups=[""],
+        metrics=["Precision", "Recall", "F1", "Support"],
+        cells=cells,
+        caption=f"{report.title}: scores by class. {report.source}.",
+        label=f"tab:{report.study}-classes",
+        notes=[
+            "Of each model and dataset the cell with the best validation accuracy, first seed. "
+            "A class that is never predicted has precision 0."
+        ],
+    )
+
+
+def claims_table(verdicts: Sequence[Verdict], scale: str | None) -> Table:
+    """Lay out which conclusions of the paper hold, by runs at a scale or by its own tables."""
+    words = {True: "holds", False: "does not hold", None: "not decidable"}
+    where = f"the runs at {scale} scale" if scale else "its own printed tables"
+    notes = ["Confidence: one-sided paired t-tests over the seeds, Bonferroni within a claim."]
+    if scale == "demo":
+        notes.append("Demo runs show that the check works; they say nothing of the paper.")
+    return Table(
+        row_names=["", "Conclusion"],
+        rows=[(found.claim, found.text) for found in verdicts],
+        group_name="",
+        groups=[""],
+        metrics=["Verdict", "Confidence", "Numbers"],
+        cells=[
+            [
+                words[found.holds],
+                "" if found.confidence is None else f"{found.confidence:.3f}",
+                found.numbers,
+            ]
+            for found in verdicts
+        ],
+        caption=f"The paper's conclusions, checked against {where}.",
+        label=f"tab:claims-{scale or 'printed'}",
+        notes=notes,
+    )
+
+
+def _count(counts: Mapping[str, int], name: str) -> int | None:
+    return sum(counts.values()) if name == "Total" else counts.get(name)

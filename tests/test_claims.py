@@ -1,0 +1,400 @@
+"""The paper's conclusions against its own tables, and against hand-made runs."""
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ec_sweep import claims
+from ec_sweep.claims import Verdict
+from ec_sweep.report import Report, Row
+
+ACCURACIES = {"cnn": 0.80, "complex-cnn": 0.81, "lstm": 0.84, "gru": 0.70}
+TIMES = ("epoch_seconds_median", "test_seconds_batch1")
+
+
+@pytest.fixture(autouse=True)
+def _no_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def row(params: dict[str, Any], *accuracies: float, **more: float) -> Row:
+    """A row with one accuracy a seed; other metrics are the same in all."""
+    if not accuracies:
+        return Row(params, 0, failure="oom: too large")
+    by_seed = {n: {"test_accuracy": value, **more} for n, value in enumerate(accuracies)}
+    mean = sum(accuracies) / len(accuracies)
+    return Row(params, len(by_seed), {"test_accuracy": mean, **more}, by_seed=by_seed)
+
+
+def made(study: str, rows: list[Row], **more: Any) -> dict[str, Report]:
+    return {study: Report(study, "demo", "", None, [], "", rows, {}, **more)}
+
+
+def verdict(found: list[Verdict], claim: str) -> Verdict:
+    [wanted] = [one for one in found if one.claim == claim]
+    return wanted
+
+
+def of_runs(claim: str, *reports: dict[str, Report]) -> Verdict:
+    return verdict(claims.from_runs({n: r for one in reports for n, r in one.items()}), claim)
+
+
+def single(study: str = "single-enzyme", **accuracies: tuple[float, ...]) -> dict[str, Report]:
+    """Runs of the four single models; ``complex_cnn`` stands for ``complex-cnn``."""
+    given = {name.replace("_", "-"): values for name, values in accuracies.items()}
+    values = {name: given.get(name, (value,)) for name, value in ACCURACIES.items()}
+    rows = [row({"model": m, "hidden": [8]}, *v, test_loss=0.5) for m, v in values.items()]
+    return made(study, rows)
+
+
+def timed(**seconds: float) -> dict[str, Report]:
+    rows = [
+        row({"model": m}, 0.8, epoch_seconds_median=seconds[m.replace("-", "_")])
+        for m in ACCURACIES
+    ]
+    return made("single-enzyme", rows)
+
+
+def by_size(study: str, accuracies: dict[tuple[int, float], float]) -> dict[str, Report]:
+    rows = [
+        row({"filter_size": size, "learning_rate": rate}, value, test_loss=size / 10)
+        for (size, rate), value in accuracies.items()
+    ]
+    return made(study, rows)
+
+
+def recurrent(accuracies: dict[tuple[str, int, int], float | None]) -> dict[str, Report]:
+    rows = [
+        row({"model": m, "units": u, "depth": d, "hidden": [8]}, *([] if v is None else [v]))
+        for (m, u, d), v in accuracies.items()
+    ]
+    return made("rnn-units", rows)
+
+
+def combined(gru: float, gru_seconds: float = 48.0, enzyme_lstm: float = 0.8) -> dict[str, Report]:
+    """CNN-LSTM at 0.8 in 50 s, and CNN-GRU as given, on both datasets."""
+    reports = {}
+    for dataset, lstm in (("enzyme", enzyme_lstm), ("ec37", 0.8)):
+        times = dict.fromkeys(TIMES, gru_seconds)
+        rows = [
+            row({"model": "cnn-lstm", "dataset": dataset}, lstm, **dict.fromkeys(TIMES, 50.0)),
+            row({"model": "cnn-gru", "dataset": dataset}, gru, **times),
+        ]
+        reports |= made(f"combined-{dataset}", rows)
+    return reports
+
+
+@pytest.mark.parametrize(
+    ("claim", "told"),
+    [
+        ("5a", "lstm 0.8258 <= cnn 0.8263"),
+        ("4a", "filter_sizes=3-4-5 0.8307 <= learning_rate=0.001 filter_sizes=4-8-16 0.8327"),
+        ("1d", "lstm units=50 depth=1 0.8214 <= lstm units=50 depth=3 0.8341"),
+        ("1d", "lstm units=80 depth=1 0.8205 <= lstm units=80 depth=2 0.8309"),
+        ("2a", "filter_size=7 learning_rate=0.01 0.8129 <= filter_size=7 learning_rate=0.001"),
+        ("2a", "filter_size=8 learning_rate=0.01 0.8157 <= filter_size=8 learning_rate=0.001"),
+        ("8a", "lstm units=20 depth=4 0.6225 <= gru units=20 depth=4 0.6797"),
+        ("T1", "3.8 in train_1: 214 drawn, 267.7 expected, z -3.34"),
+    ],
+)
+def test_what_the_paper_prints_against_itself(claim: str, told: str) -> None:
+    """Conclusions that the printed tables contradict do not hold, and the numbers say where."""
+    found = verdict(claims.from_print(), claim)
+    assert found.holds is False
+    assert told in found.numbers
+
+
+def test_all_printed_verdicts() -> None:
+    """Every conclusion has its verdict; none of the printed single runs gives confidence."""
+    found = claims.from_print()
+    holds = {one.claim: one.holds for one in found}
+    assert {claim for claim, one in holds.items() if one is None} == {"3a", "3b"}
+    assert {claim for claim, one in holds.items() if one is False} == {
+        "T1", "1d", "2a", "2d", "4a", "5a", "8a", "8b", "8d",
+    }  # fmt: skip
+    assert {claim[0] for claim in holds} == {"T", *"12345678"}
+    assert len(holds) == len(found)
+    assert all(one.confidence is None and one.text and one.numbers for one in found)
+    assert "not printed" in verdict(found, "3a").numbers
+    assert [one.claim for one in claims.from_runs({})] == list(holds)
+
+
+def test_the_cell_that_is_not_available_delays_nothing() -> None:
+    """Table 2 is judged without GRU 20x5, and says so; any other missing cell is waited for."""
+    assert "left out, without a result: gru units=20 depth=5" in (
+        verdict(claims.from_print(), "1c").numbers
+    )
+    cells: dict[tuple[str, int, int], float | None] = {
+        ("gru", 20, 2): 0.8, ("gru", 20, 3): 0.7, ("gru", 20, 5): None,
+    }  # fmt: skip
+    assert of_runs("1c", recurrent(cells)).holds is True
+    missing = of_runs("1c", recurrent({**cells, ("gru", 20, 3): None}))
+    assert missing.holds is None
+    assert "gru" in missing.numbers
+    assert "depth=3 (oom: too large)" in missing.numbers
+    measured = of_runs("1c", recurrent({**cells, ("gru", 20, 5): 0.9}))
+    assert measured.holds is False
+    assert "left out" not in measured.numbers
+
+
+def test_units_and_depth_are_judged_by_their_ends() -> None:
+    """The axes are read off the rows, whatever values they have."""
+    cells: dict[tuple[str, int, int], float | None] = {
+        ("lstm", 4, 1): 0.7, ("lstm", 4, 2): 0.6, ("lstm", 8, 1): 0.8, ("lstm", 8, 2): 0.75,
+    }  # fmt: skip
+    assert of_runs("1a", recurrent(cells)).holds is True
+    assert of_runs("1d", recurrent(cells)).holds is True
+    assert of_runs("1a", recurrent({**cells, ("lstm", 8, 2): 0.55})).holds is False
+    assert of_runs("1d", recurrent({**cells, ("lstm", 8, 2): 0.85})).holds is False
+    lonely = of_runs("1a", recurrent({("lstm", 4, 1): 0.7}))
+    assert (lonely.holds, "nothing to compare" in lonely.numbers) == (None, True)
+
+
+@pytest.mark.parametrize(
+    ("claim", "lstm", "holds"),
+    [("5a", 0.84, True), ("5a", 0.805, False), ("5a", 0.81, False), ("5e", 0.84, True),
+     ("5e", 0.69, False)],
+)  # fmt: skip
+def test_order_of_single_models(claim: str, lstm: float, holds: bool) -> None:
+    """Turning the numbers turns the verdict; a tie is no lead."""
+    assert of_runs(claim, single(lstm=(lstm,))).holds is holds
+
+
+def test_dataset_2_is_not_dataset_1() -> None:
+    """Claims on dataset 2 read its study alone."""
+    both = (single(lstm=(0.5,)), single("single-ec37"))
+    assert of_runs("5a", *both).holds is False
+    assert of_runs("6a", *both).holds is True
+    assert of_runs("6a", single()).numbers == "single-ec37 (not run): no rows"
+
+
+def test_alike_at_a_far_lower_loss() -> None:
+    """Within a point in accuracy, and a tenth of the loss gone."""
+
+    def models(accuracy: float, loss: float) -> dict[str, Report]:
+        values = dict.fromkeys(ACCURACIES, (0.8, 0.5)) | {"lstm": (accuracy, loss)}
+        rows = [row({"model": m}, a, test_loss=b) for m, (a, b) in values.items()]
+        return made("single-enzyme", rows)
+
+    cases = {(0.805, 0.44): True, (0.795, 0.44): True, (0.82, 0.44): False, (0.8, 0.46): False}
+    assert {case: of_runs("5b", models(*case)).holds for case in cases} == cases
+
+
+def test_as_good_and_faster_on_dataset_2() -> None:
+    """The complex CNN has to beat both recurrent models in both times."""
+
+    def models(complex_cnn: float, gru_prediction: float) -> dict[str, Report]:
+        values = {"cnn": 0.8, "complex-cnn": complex_cnn, "lstm": 0.8, "gru": 0.7}
+        seconds = {"cnn": 1.0, "complex-cnn": 2.0, "lstm": 5.0, "gru": 4.0}
+        rows = [
+            row(
+                {"model": m},
+                value,
+                epoch_seconds_median=seconds[m],
+                test_seconds_batch1=gru_prediction if m == "gru" else seconds[m],
+            )
+            for m, value in values.items()
+        ]
+        return made("single-ec37", rows)
+
+    cases = {(0.795, 4.0): True, (0.78, 4.0): False, (0.795, 1.5): False}
+    assert {case: of_runs("6c", models(*case)).holds for case in cases} == cases
+    assert of_runs("6b", models(0.8, 4.0)).holds is True
+    assert of_runs("6b", models(0.8, 6.0)).holds is False
+
+
+@pytest.mark.parametrize(
+    ("slow", "holds"), [(20.0, True), (29.0, True), (31.0, False), (13.0, False)]
+)
+def test_about_twice_as_slow(slow: float, holds: bool) -> None:
+    """A factor of 1.5 either way passes as about."""
+    seconds = timed(cnn=8.0, complex_cnn=12.0, lstm=slow + 1, gru=slow - 1)
+    assert of_runs("5c", seconds).holds is holds
+
+
+def test_times_that_were_not_measured_decide_nothing() -> None:
+    """Runs that shared the machine have no times; the reason names the first."""
+    found = of_runs("5c", single())
+    assert found.holds is None
+    assert "no epoch_seconds_median of cnn" in found.numbers
+
+
+def test_learning_rates_that_were_not_run_decide_nothing() -> None:
+    """A conclusion on 0.01 or 1e-5 is not carried over to other rates."""
+    rates = by_size("cnn-filters", {(size, 0.003): 0.8 for size in range(2, 10)})
+    assert of_runs("2a", rates).numbers == "no 0.01 among 0.003"
+    assert of_runs("2b", rates).holds is True
+    demo = by_size("cnn-small-lr", {(2, 5e-5): 0.77, (2, 2e-5): 0.77})
+    assert of_runs("3a", demo).holds is None
+    assert of_runs("3b", demo).numbers == "no 1e-05 among 2e-05, 5e-05"
+
+
+def test_filter_sizes() -> None:
+    """Rate, halves, odd sizes and the average each have their own rule."""
+    sizes = range(2, 10)
+    better = {(n, rate): 0.7 + n / 100 + rate for n in sizes for rate in (0.01, 0.001)}
+    rising = by_size("cnn-filters", better)
+    falling = by_size("cnn-filters", {cell: 1.5 - value for cell, value in better.items()})
+    expected = {"2a": (True, False), "2c": (True, False), "2d": (False, True), "2e": (True, False)}
+    for claim, (up, down) in expected.items():
+        assert of_runs(claim, rising).holds is up, claim
+        assert of_runs(claim, falling).holds is down, claim
+    hole = by_size("cnn-filters", {cell: v for cell, v in better.items() if cell != (4, 0.01)})
+    assert "0 rows of" in of_runs("2d", hole).numbers
+
+
+def test_small_rates_level_and_spread() -> None:
+    """77 % within a point, and all sizes within a tenth of a point of each other."""
+    flat = {(n, rate): 0.7705 for n in (2, 3) for rate in (1e-5, 1e-6)}
+    expected = {0.7709: (True, True), 0.775: (False, True), 0.81: (False, False)}
+    for value, holds in expected.items():
+        found = by_size("cnn-small-lr", {**flat, (3, 1e-6): value})
+        assert (of_runs("3a", found).holds, of_runs("3b", found).holds) == holds
+
+
+def test_three_sizes_side_by_side() -> None:
+    """Lists of sizes are told apart; the exception at 0.001 is part of the claim."""
+
+    def table(loss_at_exception: float) -> dict[str, Report]:
+        loss = {"345": 0.5, "359": 0.6, "4816": 0.7}
+        sizes = {"345": [3, 4, 5], "359": [3, 5, 9], "4816": [4, 8, 16]}
+        rows = [
+            row(
+                {"filter_sizes": sizes[n], "learning_rate": rate},
+                1 - loss[n],
+                test_loss=loss_at_exception if (n, rate) == ("359", 0.001) else loss[n],
+            )
+            for n in sizes
+            for rate in (0.001, 0.02)
+        ]
+        return made("complex-cnn-filters", rows)
+
+    assert of_runs("4b", table(0.45)).holds is True
+    assert of_runs("4b", table(0.55)).holds is False
+    assert of_runs("4a", table(0.45)).holds is True
+    assert of_runs("4c", table(0.45)).holds is False
+
+
+def test_combined_models() -> None:
+    """Both datasets count; slightly faster is neither slower nor much faster."""
+    assert of_runs("7a", combined(0.7)).holds is True
+    assert of_runs("7a", combined(0.7, enzyme_lstm=0.6)).holds is False
+    held = {s: of_runs("7c", combined(0.7, s)).holds for s in (51.0, 48.0, 40.0)}
+    assert held == {51.0: False, 48.0: True, 40.0: False}
+    half = {"combined-enzyme": combined(0.7)["combined-enzyme"]}
+    assert of_runs("7a", half).holds is None
+    assert "combined-ec37 (not run)" in of_runs("7a", half).numbers
+
+
+def test_what_a_cnn_in_front_costs() -> None:
+    """Less than a point lost to the plain model is information kept."""
+    for lstm, holds in ((0.805, True), (0.815, False)):
+        plain = [single(s, lstm=(lstm,), gru=(0.7,)) for s in ("single-enzyme", "single-ec37")]
+        assert of_runs("8d", combined(0.7), *plain).holds is holds
+
+
+def test_confidence_grows_with_separation() -> None:
+    """Clear leads earn more confidence than narrow ones; one seed, or no spread, earns none."""
+    others = {"cnn": (0.80, 0.81, 0.79), "complex_cnn": (0.8, 0.79, 0.81), "gru": (0.7, 0.69, 0.71)}
+    clear = of_runs("5a", single(lstm=(0.95, 0.93, 0.94), **others))
+    narrow = of_runs("5a", single(lstm=(0.81, 0.82, 0.82), **others))
+    assert clear.holds is narrow.holds is True
+    assert clear.confidence is not None
+    assert narrow.confidence is not None
+    assert 0 <= narrow.confidence < 0.95 < clear.confidence <= 1
+    assert of_runs("5a", single()).confidence is None
+    same = {name: (v, v) for name, v in (("cnn", 0.8), ("complex_cnn", 0.8), ("gru", 0.7))}
+    constant = of_runs("5a", single(lstm=(0.9, 0.9), **same))
+    assert (constant.holds, constant.confidence) == (True, None)
+
+
+def test_confidence_is_in_the_verdict() -> None:
+    """A clear reversal is a confident no; with one comparison each p-value is a t-test's."""
+    others = {"cnn": (0.80, 0.81, 0.79), "complex_cnn": (0.8, 0.79, 0.81), "gru": (0.7, 0.69, 0.71)}
+    reversed_ = of_runs("5a", single(lstm=(0.5, 0.52, 0.51), **others))
+    assert reversed_.holds is False
+    assert reversed_.confidence is not None
+    assert reversed_.confidence > 0.95
+    cells = [
+        row({"model": "lstm", "units": 4, "depth": 1}, 0.7, 0.6),
+        row({"model": "lstm", "units": 8, "depth": 1}, 0.8, 0.9),
+    ]
+    # Differences 0.1 and 0.3: t = 0.2 / 0.1 = 2 with 1 degree of freedom, p = 1/2 - atan(2) / pi.
+    assert of_runs("1a", made("rnn-units", cells)).confidence == pytest.approx(0.852416, abs=1e-6)
+
+
+@pytest.mark.parametrize(("few", "many"), [((0.7, 0.6), (0.8, 0.9)), ((0.8, 0.9), (0.7, 0.6))])
+def test_bonferroni_pays_for_every_comparison(
+    few: tuple[float, ...], many: tuple[float, ...]
+) -> None:
+    """Two comparisons with p-values of 0.1476 leave 1 less their sum, whichever way they fall."""
+    cells = [
+        row({"model": "lstm", "units": units, "depth": depth}, *values)
+        for depth in (1, 2)
+        for units, values in ((4, few), (8, many))
+    ]
+    found = of_runs("1a", made("rnn-units", cells))
+    assert found.holds is (many > few)
+    assert found.confidence == pytest.approx(1 - 2 * (1 - 0.852416), abs=1e-6)
+
+
+def test_only_common_seeds_are_paired() -> None:
+    """A seed that one side lacks is no pair; one pair is no test."""
+    cells = [
+        row({"model": "lstm", "units": 4, "depth": 1}, 0.7),
+        row({"model": "lstm", "units": 8, "depth": 1}, 0.8, 0.9),
+    ]
+    assert of_runs("1a", made("rnn-units", cells)).confidence is None
+
+
+def card(**changes: Any) -> dict[str, Any]:
+    parts = {"a": 3000, "b": 300}
+    base = {
+        "all_counts": {"a": 50_000, "b": 5_000, "rare": 3},
+        "classes_left_out": {"rare": 3},
+        "samples": [{"a": 6000, "b": 600}, {"a": 6010, "b": 590}],
+        "class_counts": {"train": {"a": 6000, "b": 600}, "valid": parts, "test": parts},
+        "drawing": {"samples": 2},
+    }
+    return {**base, **changes}
+
+
+def test_shares_of_a_dataset_card() -> None:
+    """A sample off its share is named; classes left out are in no count."""
+    assert of_runs("T1", made("s", [], cards={"ec37": card()})).holds is True
+    skewed = card(samples=[{"a": 6000, "b": 600}, {"a": 5600, "b": 1000}])
+    found = of_runs("T1", made("s", [], cards={"ec37": skewed}))
+    assert found.holds is False
+    assert "b in train_2: 1000 drawn, 600.0 expected" in found.numbers
+    assert "train_1" not in found.numbers
+    assert "2 classes x 4 columns" in found.numbers
+
+
+def test_nothing_drawn_leaves_shares_undecided() -> None:
+    """Parts that were not drawn from, or no card at all, are no samples."""
+    assert of_runs("T1", made("s", [], cards={"ec37": card(drawing=None)})).holds is None
+    assert of_runs("T1").holds is None
+
+
+def test_outliers_are_corrected_for_how_many_there_could_be() -> None:
+    """What stands out of two counts is no surprise among many."""
+    counts, column = {"a": 9_000, "b": 1_000}, {"a": 875, "b": 125}
+    [a, b] = claims.share_outliers(counts, {"x": column})
+    assert (b.column, b.name, b.count, b.expected) == ("x", "b", 125, 100)
+    # Hypergeometric: variance 1000 * 0.1 * 0.9 * 9000 / 9999.
+    assert b.z == pytest.approx(25 / 9.0005, rel=1e-3)
+    assert a.z == -b.z
+    assert b.p < 0.05 / 2
+    fair = {"a": 900, "b": 100}
+    assert claims.share_outliers(counts, {"x": column, **dict.fromkeys("klmnop", fair)}) == []
+
+
+def test_two_rows_where_one_is_needed_decide_nothing() -> None:
+    """No row is preferred to another that fits as well."""
+    rows = [*single()["single-enzyme"].rows, row({"model": "lstm"}, 0.9)]
+    found = of_runs("5a", made("single-enzyme", rows))
+    assert (found.holds, found.numbers) == (None, "single-enzyme: 2 rows of lstm, not one")
