@@ -12,6 +12,8 @@ from ec_sweep.encoding import PADDING, UNKNOWN, Tokens
 from ec_sweep.hyperparameters import Hyperparameters
 
 LETTERS = UNKNOWN + 1
+_ROWS_AT_ONCE = 10_000
+"""Proteins whose words are held in memory at a time."""
 
 
 def composition(hp: Hyperparameters, classes: int) -> Any:  # noqa: ARG001 - learned from the labels
@@ -39,8 +41,10 @@ def kmer_nn(hp: Hyperparameters, classes: int) -> Any:  # noqa: ARG001 - learned
     )
 
 
-def check_neighbors(hp: Hyperparameters) -> str | None:
-    """Return why no so many neighbours can vote, ``None`` when they can."""
+def check_kmer_nn(hp: Hyperparameters) -> str | None:
+    """Return why such words or neighbours cannot be, ``None`` when they can."""
+    if hp.kmer > hp.length:
+        return f"kmer {hp.kmer} is larger than length {hp.length}"
     if hp.train_size is not None and hp.neighbors > hp.train_size:
         return f"neighbors {hp.neighbors} is larger than train_size {hp.train_size}"
     return None
@@ -55,9 +59,12 @@ def letter_shares(tokens: Tokens) -> Any:
 
 def kmer_counts(tokens: Tokens, k: int) -> Any:
     """Return how often each word of ``k`` letters occurs, as a sparse matrix [n, 21 ** k]."""
-    from scipy.sparse import csr_matrix
+    from scipy.sparse import csr_matrix, vstack
 
-    words = np.zeros((len(tokens), max(0, tokens.shape[1] - k + 1)), np.int64)
+    some = [tokens[row : row + _ROWS_AT_ONCE] for row in range(0, len(tokens), _ROWS_AT_ONCE)]
+    if len(some) > 1:
+        return vstack([kmer_counts(rows, k) for rows in some], "csr")
+    words = np.zeros((len(tokens), max(0, tokens.shape[1] - k + 1)), np.int32)
     for place in range(k):
         words = words * LETTERS + tokens[:, place : place + words.shape[1]]
     # Padding stands at the end alone, so a word is whole when its last letter is one.

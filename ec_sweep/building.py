@@ -111,6 +111,7 @@ class _Proteins:
     all_counts: dict[str, int]
     """Proteins of every class found, the ones left out too."""
     cases: Counter[str]
+    """What was met on the way to the classes kept."""
     samples: list[dict[str, int]] = field(default_factory=list)
     """Proteins of each class in each training sample."""
 
@@ -119,7 +120,7 @@ def _proteins(recipe: Recipe, source: Path) -> _Proteins:
     """Read, filter and label; leave rare classes out."""
     records_found, rows, dropped = records.read(source)
     groups: dict[str, list[Record]] = {name: [] for name in recipe.classes or ()}
-    cases: Counter[str] = Counter()
+    cases: dict[str, Counter[str]] = {}
     for record in records_found:
         if len(record.sequence) < SHORTEST:
             dropped["too_short"] += 1
@@ -129,10 +130,10 @@ def _proteins(recipe: Recipe, source: Path) -> _Proteins:
             dropped[label.reason] += 1
         else:
             groups.setdefault(label.name, []).append(record)
-            cases.update(label.cases)
+            cases.setdefault(label.name, Counter()).update(label.cases)
     if recipe.classes is not None:
         counts = {name: len(group) for name, group in groups.items()}
-        return _Proteins(rows, dropped, groups, counts, cases)
+        return _Proteins(rows, dropped, groups, counts, Counter())
     all_counts = {name: len(groups[name]) for name in ec.in_order(groups)}
     for name, count in all_counts.items():
         if "." not in name:
@@ -147,7 +148,8 @@ def _proteins(recipe: Recipe, source: Path) -> _Proteins:
             f"of {SHORTEST}-{LONGEST} residues; a dataset needs two. Found: {all_counts}."
         )
     kept = {name: groups[name] for name in ec.in_order(groups)}
-    return _Proteins(rows, dropped, kept, all_counts, cases)
+    of_kept = sum((cases[name] for name in kept), Counter())
+    return _Proteins(rows, dropped, kept, all_counts, of_kept)
 
 
 def _parts(

@@ -153,7 +153,7 @@ def run_studies(
     scale, build the dataset from your proteins first (ecsweep data build).
     Safe to repeat, interrupt and kill: the same command goes on.
     """
-    from ec_sweep import app, planning, publishing
+    from ec_sweep import app, planning
 
     names = list(planning.sweep_files()) if run_all else list(studies or [])
     if not names or (run_all and studies):
@@ -172,13 +172,10 @@ def run_studies(
         planning.resolve(where, name, wanted, follow=not defaults, build=True)
         for name, wanted in requests.items()
     ]
-    done = []
-    for number, study in enumerate(resolved, 1):
-        if run_all:
-            typer.echo(f"== Study {number} of {len(resolved)}: {study.sweep.study}")
-        done.append(_run_study(where, study, options))
     if run_all:
-        publish(app.publisher(where, scale, publishing.DEFAULT_FORMATS))
+        done = _run_all(where, resolved, options)
+    else:
+        done = [_run_study(where, study, options) for study in resolved]
     raise typer.Exit(ExitCode.OK if all(done) else ExitCode.INCOMPLETE)
 
 
@@ -274,6 +271,22 @@ def main() -> None:
             raise
         code = _fail(f"{problem}. Make room; the same command then goes on.")
     sys.exit(int(code or 0))
+
+
+def _run_all(where: "Place", studies: "list[Resolved]", options: "Options") -> list[bool]:
+    """Run studies one after the other, then write every report; returns which are done."""
+    from ec_sweep import app, publishing
+
+    done = []
+    for number, study in enumerate(studies, 1):
+        typer.echo(f"== Study {number} of {len(studies)}: {study.sweep.study}")
+        try:
+            done.append(_run_study(where, study, options))
+        except StudyStoppedError as error:
+            _fail(str(error))  # the other studies may be fine
+            done.append(False)
+    publish(app.publisher(where, studies[0].request.scale, publishing.DEFAULT_FORMATS))
+    return done
 
 
 def _run_study(where: "Place", resolved: "Resolved", options: "Options") -> bool:

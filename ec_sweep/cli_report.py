@@ -76,7 +76,9 @@ def publish(found: "Publisher") -> None:
     """Write every report and say what was written."""
     from ec_sweep import output
 
-    if not found.reports:
+    if not found.reports and not found.problems:
         raise EcsweepError(f"nothing has been run at {found.scale} scale yet. See: ecsweep studies")
     for what, files in found.everything():
         output.print_files(what, files)
+    if found.problems:
+        raise EcsweepError(f"{len(found.problems)} reports could not be made, see above.")

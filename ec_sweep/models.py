@@ -240,6 +240,6 @@ MODELS = {
     ),
     "kmer-nn": Model(
         baselines.kmer_nn, _declare(_DATA, {"kmer", "neighbors"}),
-        baselines.check_neighbors, is_network=False,
+        baselines.check_kmer_nn, is_network=False,
     ),
 }  # fmt: skip

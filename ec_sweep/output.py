@@ -48,14 +48,10 @@ def print_files(what: str, files: Sequence[Path]) -> None:
     if not files:
         typer.echo(what)
         return
-    stems = list(dict.fromkeys(_stem(file) for file in files))
-    names = [
-        f"{stem}.{{{','.join(f.name.partition('.')[2] for f in files if _stem(f) == stem)}}}"
-        for stem in stems
-    ]
     typer.echo(f"{what}  {relative(files[0].parent)}/")
-    for name in names:
-        typer.echo(f"    {name}")
+    for stem in dict.fromkeys(map(_stem, files)):
+        kinds = [file.name.partition(".")[2] for file in files if _stem(file) == stem]
+        typer.echo(f"    {stem}." + (kinds[0] if len(kinds) == 1 else f"{{{','.join(kinds)}}}"))
 
 
 def print_cells(found: StudyStatus) -> None:
@@ -82,15 +78,22 @@ def print_cells(found: StudyStatus) -> None:
 def print_card(card: dict[str, Any]) -> None:
     """Print a dataset's card, a line for each key."""
     for key, value in card.items():
-        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-        if isinstance(value, dict):
-            shown = "; ".join(
-                f"{name}: {', '.join(f'{k} {v:,}' for k, v in inner.items())}"
-                if isinstance(inner, dict)
-                else f"{name} {inner:,}" if isinstance(inner, int) else f"{name} {inner}"
-                for name, inner in value.items()
-            )  # fmt: skip
-        typer.echo(f"{key.replace('_', ' ')}: {shown}")
+        typer.echo(f"{key.replace('_', ' ')}: {_in_words(value)}")
+
+
+def _in_words(value: object) -> str:
+    """Return a value of a card as people read it."""
+    if isinstance(value, dict):
+        nested = any(isinstance(inner, dict) for inner in value.values())
+        form = "{} ({})" if nested else "{}: {}"
+        pairs = [form.format(name, _in_words(inner)) for name, inner in value.items()]
+        return ("; " if nested else ", ").join(pairs) or "none"
+    if isinstance(value, list | tuple):
+        many = any(isinstance(inner, dict) for inner in value)
+        return ("; " if many else ", ").join(map(_in_words, value)) or "none"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "none" if value is None else str(value)
 
 
 def print_columns(rows: list[dict[str, Any]], keys: list[str]) -> None:
@@ -123,7 +126,7 @@ def print_end(found: StudyStatus, table: Table, files: Sequence[Path], home: Hom
             f"{failed} cells failed. Reasons: ecsweep status {study}{option}; "
             f"again: ecsweep study {study}{option} --retry-failed"
         )
-    typer.echo(f"Tables  {relative(files[0].parent)}/{study}.{{csv,tex,md,provenance.json}}")
+    print_files("Tables", files)
     typer.echo(f"More    ecsweep report {study}{option}   (figures, classes, comparisons)")
     typer.echo(f"Runs    ecsweep ui   ({relative(home.mlflow_db)})")
 

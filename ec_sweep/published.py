@@ -37,14 +37,20 @@ _METRICS = {
     "micro_f1": "test_f1_micro",
 }
 """Our name of each metric; the paper's test time fits one sequence at a time (inference)."""
+_ALL: dict[str, Any] = {
+    "length": 1000, "batch_size": 32, "epochs": 30, "early_stopping": "paper",
+    "hidden": [512, 512], "filters": 128,
+}  # fmt: skip
+_CHOSEN = {"filter_size": 9, "filter_sizes": [3, 4, 5], "units": 50, "depth": 2}
 _IMPLIED: dict[int, dict[str, Any]] = {
-    2: {"dataset": "enzyme"},
-    3: {"dataset": "enzyme", "model": "cnn"},
-    4: {"dataset": "enzyme", "model": "complex-cnn"},
-    5: {"dataset": "enzyme"},
-    6: {"dataset": "ec37"},
-    7: {},
+    2: {**_ALL, "dataset": "enzyme"},
+    3: {**_ALL, "dataset": "enzyme", "model": "cnn"},
+    4: {**_ALL, "dataset": "enzyme", "model": "complex-cnn"},
+    5: {**_ALL, **_CHOSEN, "dataset": "enzyme"},
+    6: {**_ALL, **_CHOSEN, "dataset": "ec37"},
+    7: {**_ALL, **_CHOSEN},
 }
+"""What the text says of all cells of a table, where a model has such a hyperparameter."""
 _DATASETS = {"dataset1": "enzyme", "dataset2": "ec37"}
 
 
@@ -55,7 +61,7 @@ class PublishedCell:
     params: dict[str, Any]
     """What the table prints of the cell."""
     implied: dict[str, Any]
-    """What its caption says of all cells."""
+    """What the text says of all cells."""
     metrics: dict[str, float] = field(default_factory=dict)
     """Empty where the table prints N/A."""
 
@@ -68,7 +74,8 @@ def values(table: int | None, params: Mapping[str, Any]) -> dict[str, float]:
     if table not in STUDIES:
         return {}
     for cell in cells(table):
-        if all(params.get(name) == value for name, value in cell.params.items()):
+        same = all(params.get(name) == value for name, value in cell.params.items())
+        if same and all(params.get(n, value) == value for n, value in cell.implied.items()):
             return cell.metrics
     return {}
 

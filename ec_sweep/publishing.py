@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,9 @@ from ec_sweep.tracking import Tracker
 FORMATS = (*tables.FORMATS, *figures.FORMATS)
 DEFAULT_FORMATS = (*tables.FORMATS, "svg")
 PAPER_TABLES = range(1, 8)
-_CLASS_STUDY = "single-ec37"
-"""The study whose dataset Table 1 and Figure 4 show; any other on ``ec37`` stands in for it."""
-_PRINTABLE = 40
-"""Rows that a table for print has at most; longer ones are CSV alone."""
+_MOST_PAIRS = 60
+"""Comparisons that are worth a page; more are for programs, in CSV alone."""
+_CURVES = ("train_loss", "val_loss", "train_accuracy", "val_accuracy")
 
 
 class MissingStudyError(EcsweepError):
@@ -33,23 +33,50 @@ class Publisher:
     ) -> None:
         self._trackers, self.scale = trackers, scale
         self._formats, self._folder = formats, folder
-        self._reports: dict[str, Report] = {}
+        self._made: dict[str, Report] = {}
+        self.problems: dict[str, str] = {}
+        """Of the studies whose report cannot be made, why."""
 
-    @property
+    @cached_property
     def reports(self) -> dict[str, Report]:
-        """The report of every study that has runs, by name."""
-        return {name: self.report(name) for name, known in self._trackers.items() if known.any_run}
+        """The report of every study that has runs, by name; `problems` holds the others."""
+        found = {}
+        for study, tracker in self._trackers.items():
+            try:
+                if tracker.any_run:
+                    found[study] = self.report(study)
+            except EcsweepError as error:
+                self.problems[study] = str(error)
+        return found
 
     def report(self, study: str) -> Report:
         """Return the report of a study.
 
         Raises:
-            EcsweepError: it has not been run at this scale.
+            EcsweepError: it has not been run at this scale, or its plan is lost.
         """
-        if study not in self._reports:
+        if study not in self._made:
             tracker = self._trackers.get(study)
-            self._reports[study] = report.build(tracker, f"{study}@{self.scale}")
-        return self._reports[study]
+            self._made[study] = report.build(tracker, f"{study}@{self.scale}")
+        return self._made[study]
+
+    def everything(self) -> Iterator[tuple[str, list[Path]]]:
+        """Write all that there is; yields what was written, or in words why it was not."""
+        works: dict[str, Callable[[], list[Path]]] = {
+            study: partial(self.study, study) for study in self.reports
+        }
+        for number in PAPER_TABLES:
+            works[f"Table {number}"] = lambda number=number: self.paper_table(number)[1]  # type: ignore[misc]
+        works["Claims"] = lambda: self.claims()[1]
+        yield from ((problem, []) for problem in self.problems.values())
+        for name, work in works.items():
+            try:
+                yield name, work()
+            except MissingStudyError as missing:
+                yield str(missing), []
+            except EcsweepError as error:
+                self.problems[name] = str(error)
+                yield str(error), []
 
     def table_of(self, study: str) -> list[Path]:
         """Write a study's own table and its provenance."""
@@ -60,7 +87,6 @@ class Publisher:
     def study(self, study: str) -> list[Path]:
         """Write everything that there is of a study: tables, comparisons, classes, figures."""
         made, tracker = self.report(study), self._trackers[study]
-        files = self.table_of(study)
         loaded: dict[str, analysis.Predictions] = {}
 
         def predictions(run_id: str) -> analysis.Predictions:
@@ -71,14 +97,18 @@ class Publisher:
         rows = [row for row in made.rows if row.runs]
         looked_at = {id(row): analysis.look_at(made, row, predictions) for row in rows}
         best = [looked_at[id(row)] for row in analysis.best_of_each_model(made)]
-        texts = {"csv": tables.classes_csv(study, looked_at.values())}
-        files += self._write(
-            f"{study}-classes", supplement.per_class_table(made, best), None, texts
-        )
         compared = analysis.compare(made, predictions)
+        files = self.table_of(study)
+        classes = supplement.per_class_table(made, best)
+        texts = {"csv": tables.classes_csv(study, looked_at.values())}
+        first = {analysis.label_of(made, row): row.runs[min(row.runs)] for row in rows}
+        files += self._write(f"{study}-classes", classes, self._of_runs(study, first), texts)
         if compared:
             table = supplement.comparison_table(made, compared)
-            files += self._write(f"{study}-comparisons", table, None)
+            runs = {analysis.label_of(made, row): row.runs for row in rows}
+            many = len(compared) > _MOST_PAIRS
+            origin = self._of_runs(study, runs)
+            files += self._write(f"{study}-comparisons", table, origin, csv_only=many)
         return files + self._figures(made, tracker, best)
 
     def paper_table(self, number: int) -> tuple[Table, list[Path]]:
@@ -93,110 +123,102 @@ class Publisher:
         if missing:
             raise self._missing(f"Table {number}", missing)
         found = [self.reports[name] for name in published.STUDIES[number]]
-        titles = {7: "Combined models"}
-        made = report.joined(found, titles.get(number, found[0].title), number)
+        title = "Combined models" if number == 7 else found[0].title
+        made = report.joined(found, title, number)
         table = layouts.paper_table(made)
         files = self._write(f"table{number}", table, made.provenance)
         if number in (5, 6, 7):
-            baselines, provenance = self._baselines(made)
+            baselines, cells = self._baselines(made)
             extended = supplement.extended_table(made, baselines)
-            files += self._write(f"table{number}-extended", extended, provenance)
+            origin = made.provenance | {"cells": made.provenance["cells"] | cells}
+            files += self._write(f"table{number}-extended", extended, origin)
         return table, files
 
     def claims(self) -> tuple[list[Table], list[Path]]:
         """Check the paper's conclusions against the runs and against its own tables."""
-        checked = {
-            "claims": supplement.claims_table(claims.from_runs(self.reports), self.scale),
-            "claims-printed": supplement.claims_table(claims.from_print(), None),
-        }
-        files = [file for name, table in checked.items() for file in self._write(name, table, None)]
-        return list(checked.values()), files
-
-    def everything(self) -> Iterator[tuple[str, list[Path]]]:
-        """Write all that there is; yields what was written, or in words why it was not."""
-        for study in self.reports:
-            yield study, self.study(study)
-        for number in PAPER_TABLES:
-            try:
-                yield f"Table {number}", self.paper_table(number)[1]
-            except MissingStudyError as error:
-                yield str(error), []
-        yield "Claims", self.claims()[1]
+        changed = [name for name, made in self.reports.items() if made.changed]
+        ours = supplement.claims_table(claims.from_runs(self.reports), self.scale, changed)
+        printed = supplement.claims_table(claims.from_print(), None)
+        used = {name for names in published.STUDIES.values() for name in names} | {"cnn-small-lr"}
+        origin = {n: made.provenance for n, made in self.reports.items() if n in used}
+        files = self._write("claims", ours, {"scale": self.scale, "studies": origin})
+        files += self._write("claims-printed", printed, None)
+        return [ours, printed], files
 
     def _classes(self) -> tuple[Table, list[Path]]:
         """Write Table 1 and Figure 4 from the card of the dataset ``ec37``."""
-        names = [_CLASS_STUDY, *self.reports]
-        having = [n for n in names if n in self.reports and "ec37" in self.reports[n].cards]
-        if not having:
-            raise self._missing("Table 1", [_CLASS_STUDY])
-        card = self.reports[having[0]].cards["ec37"]
+        found = claims.class_card(self.reports)
+        if found is None:
+            raise self._missing("Table 1", [claims.CLASS_STUDY])
+        study, card = found
         table = supplement.class_table(card, self.scale, compared=self.scale == "paper")
-        provenance = {
-            "study": having[0],
+        origin = {
+            "study": study,
             "scale": self.scale,
-            "run": self._trackers[having[0]].parent_id(),
+            "run": self._trackers[study].parent_id(),
             "artifact": f"datasets/{card['name']}-{card['fingerprint'][:12]}.json",
             "dataset": card["fingerprint"],
         }
         samples = {_ordinal(n): sample for n, sample in enumerate(card["samples"], 1)}
         title = f"Figure 4. Classes of the training samples ({self.scale} scale)"
-        files = self._write("table1", table, provenance)
+        files = self._write("table1", table, origin)
         return table, files + self._draw("figure4", lambda: figures.class_shares(title, samples))
 
     def _baselines(self, made: Report) -> tuple[list[Row], dict[str, Any]]:
-        """Return the baselines' rows on a table's datasets, and the provenance of all."""
+        """Return the baselines trained and tested on a table's very sequences, and their cells."""
         baselines = self.reports.get("baselines")
         if baselines is None:
-            return [], made.provenance
-        rows = [row for row in baselines.rows if row.params["dataset"] in made.cards]
-        cells = made.provenance["cells"] | baselines.provenance["cells"]
-        return rows, made.provenance | {"cells": cells}
+            return [], {}
+        known = {_sequences(made, row.params) for row in made.rows}
+        rows = [row for row in baselines.rows if _sequences(baselines, row.params) in known]
+        params = [row.params for row in rows]
+        cells = baselines.provenance["cells"]
+        return rows, {cell: o for cell, o in cells.items() if o["params"] in params}
 
     def _figures(
         self, made: Report, tracker: Tracker, best: Sequence[analysis.Selected]
     ) -> list[Path]:
-        title = f"{made.title or made.study} ({made.scale} scale)"
+        if not self._draws:
+            return []
+        seed = ", first seed" if any(row.n > 1 for row in made.rows) else ""
+        title = f"{made.title or made.study} ({made.scale} scale{{}})"
         curves = [
             figures.Curve(
                 analysis.label_of(made, row),
-                *(
-                    tracker.history(row.runs[min(row.runs)], metric)
-                    for metric in ("train_loss", "val_loss", "train_accuracy", "val_accuracy")
-                ),
+                *(tracker.history(row.runs[min(row.runs)], metric) for metric in _CURVES),
             )
             for row in made.rows
-            if row.runs
-        ] if self._draws else []  # fmt: skip
-        points = [
-            figures.Point(
-                analysis.label_of(made, row),
-                row.metrics["epoch_seconds_median"],
-                row.metrics["test_accuracy"],
-                row.ci95.get("test_accuracy"),
-            )
-            for row in made.rows
-            if "epoch_seconds_median" in row.metrics
+            if row.runs and row.metrics.get("epochs_run", 0) > 1
         ]
         files = []
         if curves:
-            name = f"{made.study}-learning"
-            files += self._draw(name, lambda: figures.learning_curves(title, curves))
-        if points:
-            seconds = "Training time (seconds an epoch)"
-            name = f"{made.study}-time"
-            files += self._draw(name, lambda: figures.accuracy_over_time(title, points, seconds))
+            one = title.format(seed)
+            draw: Callable[[], Any] = partial(figures.learning_curves, one, curves)
+            files += self._draw(f"{made.study}-learning", draw)
         for dataset, card in made.cards.items():
+            suffix, some = ("", "") if len(made.cards) == 1 else (f"-{dataset}", f", {dataset}")
+            points = [
+                figures.Point(
+                    analysis.label_of(made, row),
+                    row.metrics["epoch_seconds_median"],
+                    row.metrics["test_accuracy"],
+                    row.ci95.get("test_accuracy"),
+                )
+                for row in made.rows
+                if "epoch_seconds_median" in row.metrics and row.params["dataset"] == dataset
+            ]
             matrices = [
                 figures.Confusion(cell.label, card["classes"], cell.confusion)
                 for cell in best
                 if cell.dataset == dataset
             ]
-            some = f"-{dataset}" if len(made.cards) > 1 else ""
+            if points:
+                seconds = "Training time (seconds an epoch)"
+                draw = partial(figures.accuracy_over_time, title.format(some), points, seconds)
+                files += self._draw(f"{made.study}-time{suffix}", draw)
             if matrices:
-                files += self._draw(
-                    f"{made.study}-confusion{some}",
-                    lambda shown=matrices: figures.confusion_matrices(title, shown),  # type: ignore[misc]
-                )
+                draw = partial(figures.confusion_matrices, title.format(some + seed), matrices)
+                files += self._draw(f"{made.study}-confusion{suffix}", draw)
         return files
 
     @property
@@ -207,34 +229,36 @@ class Publisher:
         """Draw a figure where one of its formats is asked for."""
         return figures.save(make(), self._folder / name, self._draws) if self._draws else []
 
+    def _of_runs(self, study: str, runs: Mapping[str, Any]) -> dict[str, Any]:
+        return {"study": study, "scale": self.scale, "runs": runs}
+
     def _write(
         self,
         name: str,
         table: Table,
         provenance: Mapping[str, Any] | None,
         instead: Mapping[str, str] | None = None,
+        *,
+        csv_only: bool = False,
     ) -> list[Path]:
         """Write a table in each format, with texts that stand in for its own, and provenance."""
-        files = []
-        for kind in self._formats:
-            text = (instead or {}).get(kind)
-            if text is None and kind in tables.FORMATS:
-                if kind != "csv" and len(table.rows) > _PRINTABLE:
-                    continue
-                text = tables.render(table, kind)
-            if text is not None:
-                files.append(self._save(name, kind, text))
+        kinds = [kind for kind in self._formats if kind in tables.FORMATS]
+        texts = {
+            tables.SUFFIXES[kind]: (instead or {}).get(kind) or tables.render(table, kind)
+            for kind in kinds
+            if kind == "csv" or not csv_only
+        }
         if provenance is not None:
-            files.append(self._save(name, "provenance", json.dumps(provenance, indent=1) + "\n"))
+            texts[".provenance.json"] = json.dumps(provenance, indent=1) + "\n"
+        files = []
+        for suffix, text in texts.items():
+            path = self._folder / f"{name}{suffix}"
+            try:
+                write_atomically(path, text)
+            except OSError as error:
+                raise EcsweepError(f"{path}: cannot be written ({error.strerror}).") from error
+            files.append(path)
         return files
-
-    def _save(self, name: str, kind: str, text: str) -> Path:
-        path = self._folder / f"{name}{tables.SUFFIXES.get(kind, '.provenance.json')}"
-        try:
-            write_atomically(path, text)
-        except OSError as error:
-            raise EcsweepError(f"{path}: cannot be written ({error.strerror}).") from error
-        return path
 
     def _missing(self, what: str, studies: Sequence[str]) -> MissingStudyError:
         scale = "" if self.scale == "demo" else f" --scale {self.scale}"
@@ -242,6 +266,12 @@ class Publisher:
             f"{what} needs {' and '.join(studies)}, not run at {self.scale} scale. "
             f"Run: ecsweep study {' '.join(studies)}{scale}"
         )
+
+
+def _sequences(made: Report, params: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what decides on which sequences, and on how much of each, a cell was trained."""
+    card = made.cards[params["dataset"]]
+    return card["fingerprint"], params["train_size"], params["length"]
 
 
 def _ordinal(number: int) -> str:

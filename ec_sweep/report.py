@@ -64,6 +64,8 @@ class Report:
     """``exclusive`` where each trial had the machine to itself."""
     cards: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The datasets' cards by name."""
+    changed: bool = False
+    """Whether values of the sweep file were overridden (``--set``)."""
 
     @property
     def name(self) -> str:
@@ -84,6 +86,12 @@ def build(tracker: Tracker | None, name: str) -> Report:
         raise EcsweepError(
             f"{study} has not been run at {scale} scale. "
             f"Run it with: ecsweep study {study} --scale {scale}"
+        )
+    if any("sizes" not in cell for cell in plan["cells"]):
+        raise EcsweepError(
+            f"{plan['study']} was last asked for by an earlier version, which kept less. "
+            f"Ask again, nothing is trained anew: ecsweep study {plan['study']} "
+            f"--scale {plan['scale']}"
         )
     runs: dict[str, list[TrackedRun]] = {}
     for run in tracked:
@@ -109,20 +117,23 @@ def build(tracker: Tracker | None, name: str) -> Report:
         },
         timing=plan["timing"],
         cards=tracker.cards({cell["dataset"] for cell in plan["cells"]}),
+        changed=bool(plan["request"]["set"]),
     )
 
 
 def joined(reports: Sequence[Report], title: str, table: int) -> Report:
-    """Return the rows of several studies as one table's."""
+    """Return the rows of a table's studies, of which there may be one, as one report."""
     first = reports[0]
-    if len(reports) == 1:
-        return first
     return Report(
         study=f"table{table}",
         scale=first.scale,
         title=title,
         table=table,
-        axes=list(dict.fromkeys(axis for report in reports for axis in report.axes)),
+        axes=list(
+            dict.fromkeys(
+                [*(["dataset"] if len(reports) > 1 else []), *(a for r in reports for a in r.axes)]
+            )
+        ),
         source=_joined_source([report.source for report in reports]),
         rows=[row for report in reports for row in report.rows],
         provenance={
@@ -136,6 +147,7 @@ def joined(reports: Sequence[Report], title: str, table: int) -> Report:
         },
         timing=first.timing,
         cards={name: card for report in reports for name, card in report.cards.items()},
+        changed=any(report.changed for report in reports),
     )
 
 

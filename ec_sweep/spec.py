@@ -24,6 +24,8 @@ SCALES = ("demo", "paper")
 _CHOICES = {"model": tuple(MODELS), "split": ("random",)}
 _NAMES = ("dataset", *_CHOICES, *hyperparameters.NAMES)
 _ID_VERSION = 1
+_RESERVED = re.compile(r"(table|figure)\d.*|claims.*")
+"""Names that reports give to their own files."""
 _LARGEST_FILE = 1_000_000  # bytes; a sweep file is a page, not a book
 _MOST_CELLS = 100_000
 
@@ -140,6 +142,11 @@ def load(path: Path) -> Sweep:
         sweep = Sweep.model_validate(document)
     except ValidationError as error:
         raise EcsweepError(f"{path}: {_file_problem(error)}") from None
+    if _RESERVED.fullmatch(sweep.study):
+        raise EcsweepError(
+            f"{path}: study must not be named as the files of a report are (table..., figure..., "
+            f"claims...). Received: {sweep.study!r}."
+        )
     for scale in SCALES:  # every scale, so that a mistake shows before the long run
         cells(sweep, Request(scale), str(path))
     return sweep

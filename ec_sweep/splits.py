@@ -25,7 +25,10 @@ def hashed_order(accessions: Strings, seed: int, purpose: str) -> Indices:
 
     key = hashlib.sha256(f"{purpose}:{seed}".encode()).hexdigest()[:16]
     hashes = pd.util.hash_array(accessions, hash_key=key, categorize=False)
-    return np.lexsort((accessions.astype(str), hashes))
+    order = np.argsort(hashes, kind="stable")
+    if (np.diff(hashes[order]) == 0).any():  # equal hashes: by accession, so that rows' order
+        return np.lexsort((accessions.astype(str), hashes))  # cannot matter; rare, and slow
+    return order
 
 
 def split(accessions: Strings, seed: int) -> dict[str, Indices]:

@@ -1,6 +1,7 @@
 """The tables that are no grid of cells: classes, pairs compared, conclusions, more scores."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ec_sweep import published
@@ -8,6 +9,7 @@ from ec_sweep.analysis import Comparison, Selected
 from ec_sweep.claims import Verdict
 from ec_sweep.layouts import PAPER, Column, Layout, Table, heading, notes_on, number, values_of
 from ec_sweep.report import Report, Row
+from ec_sweep.study import shown
 
 _CLASS_HEADINGS = ("All", "1st train", "2nd train", "Valid", "Test")
 
@@ -40,7 +42,7 @@ def extended_table(report: Report, baselines: Sequence[Row]) -> Table:
         caption=f"{report.title}, more scores and baselines. {report.source}.",
         label=f"tab:{report.study}-extended",
         notes=[
-            *notes_on(report, _EXTENDED),
+            *notes_on(replace(report, rows=rows), _EXTENDED),
             "Seq/s: the whole test set in batches. Baselines are not in the paper. "
             "Parameters: a nearest neighbour learns none, it keeps the training set.",
         ],
@@ -49,7 +51,7 @@ def extended_table(report: Report, baselines: Sequence[Row]) -> Table:
 
 def class_table(card: Mapping[str, Any], scale: str, *, compared: bool) -> Table:
     """Lay a dataset's class counts out as the paper's Table 1."""
-    samples = [*card["samples"], card["samples"][-1]][:2]
+    samples = [*card["samples"], {}][:2]  # without a second sample its column stays empty
     ours = dict(
         zip(
             published.CLASS_COLUMNS,
@@ -91,9 +93,18 @@ def class_table(card: Mapping[str, Any], scale: str, *, compared: bool) -> Table
         label="tab:paper-1",
         notes=[
             f"Left out, as main class only or with fewer than {smallest} sequences: "
-            f"{left_out or 'none'}. The first training sample trains the models."
+            f"{left_out or 'none'}.",
+            f"{_drawn(card)} The first training sample trains the models.",
         ],
     )
+
+
+def _drawn(card: Mapping[str, Any]) -> str:
+    drawing = card["drawing"]
+    if drawing is None:
+        return "Nothing was drawn: every sequence of each part is used."
+    kind = "fractions" if drawing["fractions"] else "sizes"
+    return f"Drawn from train, valid and test by {kind} {', '.join(map(shown, drawing[kind]))}."
 
 
 def comparison_table(report: Report, comparisons: Sequence[Comparison]) -> Table:
@@ -147,15 +158,22 @@ def per_class_table(report: Report, selected: Sequence[Selected]) -> Table:
     )
 
 
-def claims_table(verdicts: Sequence[Verdict], scale: str | None) -> Table:
-    """Lay out which conclusions of the paper hold, by runs at a scale or by its own tables."""
+def claims_table(
+    verdicts: Sequence[Verdict], scale: str | None, changed: Sequence[str] = ()
+) -> Table:
+    """Lay out which conclusions of the paper hold, by runs at a scale or by its own tables.
+
+    ``changed`` names the studies whose runs were asked for with other values than the paper's.
+    """
     words = {True: "holds", False: "does not hold", None: "not decidable"}
     where = f"the runs at {scale} scale" if scale else "its own printed tables"
     notes = ["Confidence: one-sided paired t-tests over the seeds, Bonferroni within a claim."]
     if scale == "demo":
         notes.append("Demo runs show that the check works; they say nothing of the paper.")
+    if changed:
+        notes.append(f"Not as the paper has them, by --set: {', '.join(changed)}.")
     return Table(
-        row_names=["", "Conclusion"],
+        row_names=["Claim", "Conclusion"],
         rows=[(found.claim, found.text) for found in verdicts],
         group_name="",
         groups=[""],
@@ -171,8 +189,12 @@ def claims_table(verdicts: Sequence[Verdict], scale: str | None) -> Table:
         caption=f"The paper's conclusions, checked against {where}.",
         label=f"tab:claims-{scale or 'printed'}",
         notes=notes,
+        prose=frozenset({"Conclusion", "Numbers"}),
     )
 
 
 def _count(counts: Mapping[str, int], name: str) -> int | None:
-    return sum(counts.values()) if name == "Total" else counts.get(name)
+    """Return a class's count, ``None`` where the column has none of it."""
+    if name == "Total":
+        return sum(counts.values()) if counts else None
+    return counts.get(name)

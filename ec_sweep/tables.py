@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
 
 FORMATS = ("csv", "latex", "markdown")
 SUFFIXES = {"csv": ".csv", "latex": ".tex", "markdown": ".md"}
-_NARROW = 7
-"""Columns that fit a LaTeX page at full size."""
+_PLUS_MINUS = " ± "
+_PAGE = 40
+"""Lines of a table that fit a page; longer ones go on over the next."""
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+")
 
 
 def render(table: Table, kind: str) -> str:
@@ -51,10 +54,20 @@ def tidy_csv(report: Report) -> str:
 
 
 def plain_csv(table: Table) -> str:
-    """Return a table's cells as it prints them, under one line of headings."""
-    columns = [f"{group} {metric}".strip() for group, metric in _columns(table)]
-    rows = [[*row, *cells] for row, cells in zip(table.rows, table.cells, strict=True)]
-    return _csv([[*(name or "source" for name in table.row_names), *columns], *rows])
+    """Return a table under one line of headings, its numbers and their intervals as numbers."""
+    headings = [f"{group} {metric}".strip() for group, metric in _columns(table)]
+    spread = [any(_PLUS_MINUS in row[at] for row in table.cells) for at in range(len(headings))]
+    head = [name or "source" for name in table.row_names]
+    for heading, has_interval in zip(headings, spread, strict=True):
+        head += [heading, f"{heading} ci95"] if has_interval else [heading]
+    lines = []
+    for row, cells in zip(table.rows, table.cells, strict=True):
+        line = list(row)
+        for text, has_interval in zip(cells, spread, strict=True):
+            mean, _, interval = text.partition(_PLUS_MINUS)
+            line += [_number(mean), _number(interval)] if has_interval else [_number(text)]
+        lines.append(line)
+    return _csv([head, *lines])
 
 
 def classes_csv(study: str, selected: Iterable[Selected]) -> str:
@@ -69,43 +82,74 @@ def classes_csv(study: str, selected: Iterable[Selected]) -> str:
 
 
 def latex(table: Table) -> str:
-    """Return a LaTeX table for the booktabs package, every text escaped."""
+    """Return a LaTeX table for the packages booktabs, graphicx and longtable, all text escaped.
+
+    A table that is too wide for the page is made smaller; one that is too long
+    goes on over several pages.
+    """
+    notes = [f"\\par\\smallskip\\footnotesize {_escape(note)}" for note in table.notes]
+    caption = f"\\caption{{{_escape(table.caption)}}}"
+    label = f"\\label{{{table.label}}}"
+    columns, head, body = _latex_columns(table), _latex_head(table), _latex_rows(table)
+    if len(table.rows) > _PAGE or table.prose:
+        lines = [
+            "\\begingroup\\small\\setlength{\\tabcolsep}{3pt}",
+            f"\\begin{{longtable}}{{{columns}}}",
+            caption, label + " \\\\",
+            "\\toprule", *head, "\\midrule", "\\endhead", "\\bottomrule", "\\endfoot",
+            *body,
+            "\\end{longtable}", *notes, "\\par\\endgroup",
+        ]  # fmt: skip
+    else:
+        fit = "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%"
+        lines = [
+            "\\begin{table}[htbp]", "\\centering",
+            caption, label, "\\smallskip",
+            fit, f"\\begin{{tabular}}{{{columns}}}",
+            "\\toprule", *head, "\\midrule", *body, "\\bottomrule",
+            "\\end{tabular}}", *notes, "\\end{table}",
+        ]  # fmt: skip
+    return "\n".join(["% Needs \\usepackage{booktabs,graphicx,longtable}.", *lines, ""])
+
+
+def _latex_columns(table: Table) -> str:
+    prose = "p{0.33\\linewidth}"
+    rows = [prose if name in table.prose else "l" for name in table.row_names]
+    return "".join([*rows, *(prose if m in table.prose else "r" for _, m in _columns(table))])
+
+
+def _latex_head(table: Table) -> list[str]:
     left, width = len(table.row_names), len(table.metrics)
     columns = len(table.groups) * width
     spans = [(left + 1 + width * n, left + width * (n + 1)) for n in range(len(table.groups))]
     heads = [f"\\multicolumn{{{width}}}{{c}}{{{_escape(group)}}}" for group in table.groups]
-    names = [*table.row_names, *table.metrics * len(table.groups)]
     group_heads = [
         f"{'& ' * left}\\multicolumn{{{columns}}}{{c}}{{{_escape(table.group_name)}}} \\\\",
         f"\\cmidrule(lr){{{left + 1}-{left + columns}}}",
         f"{'& ' * left}{' & '.join(heads)} \\\\",
         "".join(f"\\cmidrule(lr){{{first}-{last}}}" for first, last in spans),
     ]
-    lines = [
-        "% Needs \\usepackage{booktabs}.",
-        "\\begin{table}[htbp]",
-        "\\centering",
-        f"\\caption{{{_escape(table.caption)}}}",
-        f"\\label{{{table.label}}}",
-        "\\smallskip",
-        *(["\\small\\setlength{\\tabcolsep}{3pt}"] if left + columns > _NARROW else []),
-        f"\\begin{{tabular}}{{{'l' * left}{'r' * columns}}}",
-        "\\toprule",
+    names = [*table.row_names, *table.metrics * len(table.groups)]
+    return [
         *(group_heads if table.group_name else []),
         " & ".join(map(_escape, names)) + " \\\\",
-        "\\midrule",
     ]
+
+
+def _latex_rows(table: Table) -> list[str]:
+    """Return the lines of the body; ours, the paper's and the difference stand together."""
+    left = len(table.row_names)
+    together = left > 1 and table.row_names[-1] == ""
+    lines: list[str] = []
     before: tuple[str, ...] = ()
     for row, cells in zip(table.rows, table.cells, strict=True):
-        same = left > 1 and row[:-1] == before
-        if left > 1 and before and not same:
+        same = together and row[:-1] == before
+        if together and before and not same:
             lines.append("\\addlinespace")
-        shown_row = (*[""] * (left - 1), row[-1]) if same else row
-        lines.append(" & ".join(map(_escape, (*shown_row, *cells))) + " \\\\")
+        names = (*[""] * (left - 1), row[-1]) if same else row
+        lines.append(" & ".join(map(_escape, (*names, *cells))) + " \\\\")
         before = row[:-1]
-    lines += ["\\bottomrule", "\\end{tabular}"]
-    lines += [f"\\par\\smallskip\\footnotesize {_escape(note)}" for note in table.notes]
-    return "\n".join([*lines, "\\end{table}", ""])
+    return lines
 
 
 def markdown(table: Table) -> str:
@@ -127,20 +171,34 @@ def markdown(table: Table) -> str:
 
 
 def terminal(table: Table) -> "RichTable":
-    """Return the table for a terminal."""
+    """Return the table for a terminal, without the columns that repeat another."""
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
     shown_table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
-    *names, last = table.row_names
-    for heading in (*names, f"{table.group_name}\n{last}".strip()):
-        shown_table.add_column(Text(heading))
-    for group, metric in _columns(table):
+    *names, last = (_narrow(name) for name in table.row_names)
+    for heading in (*names, f"{_narrow(table.group_name)}\n{last}".strip()):
+        shown_table.add_column(Text(heading), no_wrap=True)
+    columns = _columns(table)
+    kept = [at for at, (_, metric) in enumerate(columns) if metric not in table.files_only]
+    for group, metric in (columns[at] for at in kept):
         shown_table.add_column(Text(f"{group}\n{metric}".strip()), justify="right", no_wrap=True)
     for row, cells in zip(table.rows, table.cells, strict=True):
-        shown_table.add_row(*map(Text, (*row, *cells)))
+        intervals_below = (cells[at].replace(_PLUS_MINUS, "\n±") for at in kept)
+        place = ("diff." if name == "difference" else name for name in row)
+        shown_table.add_row(*map(Text, (*place, *intervals_below)))
     return shown_table
+
+
+def _narrow(heading: str) -> str:
+    """Put the words of a heading below each other."""
+    return heading.replace(" ", "\n")
+
+
+def _number(text: str) -> str:
+    """Return a printed number as programs read it, any other text as it is."""
+    return text.replace(",", "") if _THOUSANDS.fullmatch(text) else text
 
 
 def _csv(lines: Iterable[Sequence[object]]) -> str:

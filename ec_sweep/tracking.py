@@ -82,21 +82,19 @@ class Tracker:
             self._client.log_text(parent, text, name)
             self._client.set_tag(parent, "ecsweep.plan", name)
 
+    @property
+    def asked(self) -> bool:
+        """Whether the study has ever been asked for."""
+        run = self._parent()
+        return run is not None and "ecsweep.plan" in run.data.tags
+
     def plan(self) -> dict[str, Any] | None:
         """Return the plan that was last asked for, ``None`` before the first study."""
         run = self._parent()
         name = run.data.tags.get("ecsweep.plan") if run else None
         if run is None or name is None:
             return None
-        from mlflow.exceptions import MlflowException
-
-        try:
-            text = Path(self._client.download_artifacts(run.info.run_id, name)).read_text()
-        except (MlflowException, OSError) as error:
-            raise EcsweepError(
-                f"what was last asked of {self._study} is missing from MLflow's artifacts. "
-                f"Ask again: ecsweep study {self._name} --scale {self._scale} --defaults"
-            ) from error
+        text = self._artifact(run.info.run_id, name)
         found: dict[str, Any] = json.loads(text)
         return found
 
@@ -117,15 +115,35 @@ class Tracker:
             return {}
         found = {}
         for file in self._client.list_artifacts(parent.info.run_id, "datasets"):
-            text = Path(self._client.download_artifacts(parent.info.run_id, file.path)).read_text()
-            card: dict[str, Any] = json.loads(text)
+            card: dict[str, Any] = json.loads(self._artifact(parent.info.run_id, file.path))
             if card["fingerprint"] in fingerprints:
                 found[str(card["name"])] = card
         return found
 
+    def _artifact(self, run_id: str, name: str) -> str:
+        """Return the text of an artifact that goes with the study's plan."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return Path(self._client.download_artifacts(run_id, name)).read_text()
+        except (MlflowException, OSError) as error:
+            raise EcsweepError(
+                f"what was last asked of {self._study} is missing from MLflow's artifacts. "
+                f"Ask again: ecsweep study {self._name} --scale {self._scale} --defaults"
+            ) from error
+
     def predictions(self, run_id: str) -> Path:
         """Return the file of a run's test ids, labels and probabilities."""
-        return Path(self._client.download_artifacts(run_id, "predictions.npz"))
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return Path(self._client.download_artifacts(run_id, "predictions.npz"))
+        except (MlflowException, OSError) as error:
+            raise EcsweepError(
+                f"the predictions of run {run_id} of {self._study} are missing from MLflow's "
+                f"artifacts. Train its cell again: ecsweep forget {self._name} --scale "
+                f"{self._scale}, then ecsweep study {self._name} --scale {self._scale}"
+            ) from error
 
     def history(self, run_id: str, metric: str) -> list[float]:
         """Return a metric's value after each epoch, from the first on."""
@@ -277,7 +295,7 @@ def tracked_studies(home: Home, scale: str) -> dict[str, Tracker]:
     return {
         name.partition("@")[0]: tracker
         for name, tracker in trackers.items()
-        if tracker and tracker.plan()
+        if tracker and tracker.asked
     }
 
 

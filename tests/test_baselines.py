@@ -1,6 +1,7 @@
 """Features of the baselines against counting by hand."""
 
 import numpy as np
+import pytest
 
 from ec_sweep import baselines, encoding
 from ec_sweep.hyperparameters import Hyperparameters
@@ -51,3 +52,11 @@ def test_more_neighbours_than_training_sequences_are_refused() -> None:
     check = MODELS["kmer-nn"].check
     assert "larger than train_size 3" in str(check(Hyperparameters(train_size=3, neighbors=4)))
     assert check(Hyperparameters(train_size=4, neighbors=4)) is None
+    assert "larger than length 2" in str(check(Hyperparameters(length=2)))
+
+
+def test_large_sets_are_counted_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same profiles, without all words in memory at once."""
+    whole = baselines.kmer_counts(tokens(), 2).toarray()
+    monkeypatch.setattr(baselines, "_ROWS_AT_ONCE", 2)
+    assert (baselines.kmer_counts(tokens(), 2).toarray() == whole).all()

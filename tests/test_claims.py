@@ -75,6 +75,39 @@ def recurrent(accuracies: dict[tuple[str, int, int], float | None]) -> dict[str,
     return made("rnn-units", rows)
 
 
+def steady(*seeds: dict[str, float], failure: str = "") -> dict[str, Report]:
+    """Four cells of small rates; the one of size 3 at 1e-6 has these runs."""
+    mean = {name: sum(run[name] for run in seeds) / len(seeds) for name in (seeds or [{}])[0]}
+    given = Row(
+        {"filter_size": 3, "learning_rate": 1e-6},
+        len(seeds),
+        mean,
+        failure=failure,
+        by_seed=dict(enumerate(seeds)),
+    )
+    rows = [
+        row({"filter_size": size, "learning_rate": rate}, 0.77, test_accuracy_best=0.77)
+        for size, rate in ((2, 1e-5), (2, 1e-6), (3, 1e-5))
+    ]
+    return made("cnn-small-lr", [*rows, given])
+
+
+def parameters(**counts: float) -> list[dict[str, Report]]:
+    """Single and combined models on both datasets, with 100 parameters or as given."""
+    given = {name.replace("_", "-"): count for name, count in counts.items()}
+    return [
+        made(
+            f"{study}-{dataset}",
+            [
+                row({"model": m, "dataset": dataset}, 0.8, parameters=given.get(m, 100.0))
+                for m in models
+            ],
+        )
+        for dataset in ("enzyme", "ec37")
+        for study, models in (("single", ("cnn",)), ("combined", ("cnn-lstm", "cnn-gru")))
+    ]
+
+
 def combined(gru: float, gru_seconds: float = 48.0, enzyme_lstm: float = 0.8) -> dict[str, Report]:
     """CNN-LSTM at 0.8 in 50 s, and CNN-GRU as given, on both datasets."""
     reports = {}
@@ -97,6 +130,10 @@ def combined(gru: float, gru_seconds: float = 48.0, enzyme_lstm: float = 0.8) ->
         ("1d", "lstm units=80 depth=1 0.8205 <= lstm units=80 depth=2 0.8309"),
         ("2a", "filter_size=7 learning_rate=0.01 0.8129 <= filter_size=7 learning_rate=0.001"),
         ("2a", "filter_size=8 learning_rate=0.01 0.8157 <= filter_size=8 learning_rate=0.001"),
+        ("5f", "level 0.824 + 0.0005 <= lstm 0.8258"),
+        ("5f", "complex-cnn 0.8202 + 0.0005 <= level 0.823"),
+        ("7d", "level 0.015 + 0.005 <= dataset=enzyme cnn-lstm less dataset=enzyme cnn-gru 0.0203"),
+        ("7d", "level 0.005 + 0.005 <= dataset=ec37 cnn-gru less dataset=ec37 cnn-lstm 0.0483"),
         ("8a", "lstm units=20 depth=4 0.6225 <= gru units=20 depth=4 0.6797"),
         ("T1", "3.8 in train_1: 214 drawn, 267.7 expected, z -3.34"),
     ],
@@ -108,18 +145,40 @@ def test_what_the_paper_prints_against_itself(claim: str, told: str) -> None:
     assert told in found.numbers
 
 
+@pytest.mark.parametrize(
+    ("claim", "told"),
+    [
+        (
+            "2f",
+            "filter_size=7 learning_rate=0.001 0.8171 > mean of sizes 2-6-8 at their best rates",
+        ),
+        ("4d", "level 0.79 + 0.01 > filter_sizes=4-8-16 learning_rate=0.0001 0.7971"),
+        ("6d", "level 0.91 + 0.01 > lstm 0.9166"),
+        ("6d", "level 0.9 + 0.01 > complex-cnn 0.9079"),
+    ],
+)
+def test_what_the_paper_prints_for_itself(claim: str, told: str) -> None:
+    """Conclusions that the printed tables hold name the numbers that hold them."""
+    found = verdict(claims.from_print(), claim)
+    assert found.holds is True
+    assert told in found.numbers
+
+
 def test_all_printed_verdicts() -> None:
     """Every conclusion has its verdict; none of the printed single runs gives confidence."""
     found = claims.from_print()
     holds = {one.claim: one.holds for one in found}
-    assert {claim for claim, one in holds.items() if one is None} == {"3a", "3b"}
+    assert {claim for claim, one in holds.items() if one is None} == {
+        "3a", "3b", "3c", "8e",
+    }  # fmt: skip
     assert {claim for claim, one in holds.items() if one is False} == {
-        "T1", "1d", "2a", "2d", "4a", "5a", "8a", "8b", "8d",
+        "T1", "1d", "2a", "2d", "4a", "5a", "5f", "7d", "8a", "8b", "8d",
     }  # fmt: skip
     assert {claim[0] for claim in holds} == {"T", *"12345678"}
     assert len(holds) == len(found)
     assert all(one.confidence is None and one.text and one.numbers for one in found)
     assert "not printed" in verdict(found, "3a").numbers
+    assert "no parameters of dataset=enzyme cnn-lstm (not printed)" in verdict(found, "8e").numbers
     assert [one.claim for one in claims.from_runs({})] == list(holds)
 
 
@@ -256,6 +315,136 @@ def test_small_rates_level_and_spread() -> None:
         assert (of_runs("3a", found).holds, of_runs("3b", found).holds) == holds
 
 
+def test_a_level_pairs_with_every_seed() -> None:
+    """A constant has no seeds of its own, so that several seeds of the runs give confidence."""
+
+    def at(*accuracies: float) -> Verdict:
+        cells = [
+            row({"filter_size": 2, "learning_rate": rate}, *accuracies) for rate in (1e-5, 1e-6)
+        ]
+        return of_runs("3b", made("cnn-small-lr", cells))
+
+    near, far = at(0.769, 0.770, 0.771, 0.7705), at(0.80, 0.81, 0.805, 0.80)
+    assert (near.holds, far.holds) == (True, False)
+    assert near.confidence is not None
+    assert near.confidence > 0.95
+    assert far.confidence is not None
+    assert far.confidence > 0.95
+    assert at(0.77).confidence is None
+
+
+def test_good_filter_sizes() -> None:
+    """Each of the five is above the mean of the rest, all at the rate that suits them best."""
+    cells = {(n, rate): 0.7 + n / 1000 for n in range(2, 10) for rate in (0.01, 0.001)}
+    better = cells | {(n, 0.001): 0.8 for n in (3, 4, 5, 7, 9)}
+    assert of_runs("2f", by_size("cnn-filters", better)).holds is True
+    worst = of_runs("2f", by_size("cnn-filters", better | {(4, 0.001): 0.6}))
+    assert worst.holds is False
+    assert "filter_size=4 learning_rate=0.01 0.704 <= mean of sizes 2-6-8" in worst.numbers
+    high = better | dict.fromkeys([(2, 0.01), (6, 0.001), (8, 0.01)], 0.81)
+    assert of_runs("2f", by_size("cnn-filters", high)).holds is False
+    some = {cell: value for cell, value in better.items() if cell[0] != 7}
+    assert of_runs("2f", by_size("cnn-filters", some)).numbers.startswith("no 7 among 2, 3, 4")
+    alone = {cell: value for cell, value in better.items() if cell[0] in (3, 4, 5, 7, 9)}
+    assert "nothing to compare" in of_runs("2f", by_size("cnn-filters", alone)).numbers
+
+
+def test_training_is_stable_or_not() -> None:
+    """Every run counts by itself: neither a mean nor other seeds make up for one."""
+    calm = {"test_accuracy": 0.77, "test_accuracy_best": 0.775}
+    fell, rose = ({"test_accuracy": 0.77 + gap, "test_accuracy_best": 0.77} for gap in (-0.1, 0.1))
+    found = of_runs("3c", steady(calm, calm))
+    assert (found.holds, found.confidence) == (True, None)
+    assert "filter_size=3 learning_rate=1e-06: last epoch within 0.01 of the best in 2 of 2" in (
+        found.numbers
+    )
+    slipped = {"test_accuracy": 0.755, "test_accuracy_best": 0.77}
+    assert of_runs("3c", steady(calm, calm, calm, slipped)).holds is False
+    assert of_runs("3c", steady(fell, rose)).holds is False
+    edge = {"test_accuracy": 0.81, "test_accuracy_best": 0.82}  # binary noise: 0.00999...
+    assert of_runs("3c", steady(edge)).holds is False
+
+
+def test_a_run_that_diverged_was_not_stable() -> None:
+    """One seed is enough; a run that is missing for another reason is waited for."""
+    calm = {"test_accuracy": 0.77, "test_accuracy_best": 0.77}
+    blown = "diverged: loss is nan in epoch 2"
+    for found in (steady(failure=blown), steady(calm, failure=f"oom: too large; {blown}")):
+        assert of_runs("3c", found).holds is False
+        assert blown in of_runs("3c", found).numbers
+    waiting = of_runs("3c", steady(failure="not run yet"))
+    assert (waiting.holds, "(not run yet)" in waiting.numbers) == (None, True)
+    assert of_runs("3c", steady({"test_accuracy": 0.77})).holds is None
+    other = by_size("cnn-small-lr", {(2, 5e-5): 0.77})
+    assert of_runs("3c", other).numbers == (
+        "cnn-small-lr: 0 rows of filter_size=2 learning_rate=1e-05, not one"
+    )
+
+
+@pytest.mark.parametrize(
+    ("claim", "study", "near", "far"),
+    [("5f", "single-enzyme", 0.8243, 0.8246), ("5f", "single-enzyme", 0.8237, 0.8234),
+     ("6d", "single-ec37", 0.919, 0.921), ("6d", "single-ec37", 0.901, 0.899)],
+)  # fmt: skip
+def test_levels_of_single_models(claim: str, study: str, near: float, far: float) -> None:
+    """The text's levels count on either side, for both models."""
+    other = (0.823,) if claim == "5f" else (0.9,)
+    for lstm, holds in ((near, True), (far, False)):
+        assert of_runs(claim, single(study, lstm=(lstm,), complex_cnn=other)).holds is holds
+    assert of_runs(claim, single(study, lstm=(near,), complex_cnn=(0.5,))).holds is False
+
+
+def test_levels_of_three_sizes() -> None:
+    """(4,8,16) has a level at each rate, all of which are needed."""
+    levels = {0.01: 0.80, 0.001: 0.83, 0.0001: 0.79}
+
+    def at(accuracies: dict[float, float]) -> bool | None:
+        rows = [
+            row({"filter_sizes": [4, 8, 16], "learning_rate": rate}, value)
+            for rate, value in accuracies.items()
+        ]
+        return of_runs("4d", made("complex-cnn-filters", rows)).holds
+
+    assert at({rate: value + 0.009 for rate, value in levels.items()}) is True
+    for rate, value in levels.items():
+        assert at({**levels, rate: value + 0.011}) is False
+        assert at({**levels, rate: value - 0.011}) is False
+        assert at({other: level for other, level in levels.items() if other != rate}) is None
+
+
+def test_leads_of_cnn_lstm() -> None:
+    """Both leads on both datasets are near what the text says: larger ones miss it too."""
+
+    def models(accuracy: float, loss: float) -> dict[str, Report]:
+        found = {}
+        for dataset, lead, lower in (("enzyme", 0.015, 0.005), ("ec37", accuracy, loss)):
+            rows = [
+                row({"model": "cnn-lstm", "dataset": dataset}, 0.8, test_loss=0.5),
+                row({"model": "cnn-gru", "dataset": dataset}, 0.8 - lead, test_loss=0.5 + lower),
+            ]
+            found |= made(f"combined-{dataset}", rows)
+        return found
+
+    cases = {
+        (0.011, 0.001): True, (0.019, 0.009): True, (0.021, 0.005): False, (0.009, 0.005): False,
+        (0.015, 0.011): False, (0.015, -0.001): False,
+    }  # fmt: skip
+    assert {case: of_runs("7d", models(*case)).holds for case in cases} == cases
+    for claim, accuracy, loss in (("8c", 0.01, 0.1), ("8c", -0.01, 0.1), ("8c", 0.01, -0.1)):
+        assert of_runs(claim, models(accuracy, loss)).holds is (min(accuracy, loss) > 0)
+
+
+def test_a_cnn_in_front_cuts_the_first_dense_layer() -> None:
+    """Both combined models have fewer parameters than the single CNN, on both datasets."""
+    assert of_runs("8e", *parameters(cnn=101.0)).holds is True
+    assert of_runs("8e", *parameters(cnn=100.0)).holds is False
+    assert of_runs("8e", *parameters(cnn=101.0, cnn_gru=102.0)).holds is False
+    half = [report for report in parameters(cnn=101.0) if "combined-ec37" not in report]
+    assert of_runs("8e", *half).holds is None
+    mixed = parameters(cnn=101.0)[:2] + parameters(cnn=99.0)[2:]
+    assert of_runs("8e", *mixed).holds is False
+
+
 def test_three_sizes_side_by_side() -> None:
     """Lists of sizes are told apart; the exception at 0.001 is part of the claim."""
 
@@ -295,6 +484,8 @@ def test_what_a_cnn_in_front_costs() -> None:
     for lstm, holds in ((0.805, True), (0.815, False)):
         plain = [single(s, lstm=(lstm,), gru=(0.7,)) for s in ("single-enzyme", "single-ec37")]
         assert of_runs("8d", combined(0.7), *plain).holds is holds
+    kept, lost = single(lstm=(0.8,), gru=(0.7,)), single("single-ec37", gru=(0.7,))
+    assert of_runs("8d", combined(0.7), kept, lost).holds is False
 
 
 def test_confidence_grows_with_separation() -> None:
@@ -378,6 +569,21 @@ def test_nothing_drawn_leaves_shares_undecided() -> None:
     """Parts that were not drawn from, or no card at all, are no samples."""
     assert of_runs("T1", made("s", [], cards={"ec37": card(drawing=None)})).holds is None
     assert of_runs("T1").holds is None
+
+
+def test_classes_are_those_of_the_papers_study() -> None:
+    """Its card is taken wherever it stands; else the first study's that has one."""
+    fair, skewed = card(), card(samples=[{"a": 5600, "b": 1000}])
+    first = made("baselines", [], cards={"enzyme": {}, "ec37": skewed})
+    second = made("combined-ec37", [], cards={"ec37": fair})
+    own = made("single-ec37", [], cards={"ec37": fair})
+    assert claims.class_card(first | second | own) == ("single-ec37", fair)
+    assert of_runs("T1", first, second, own).holds is True
+    assert claims.class_card(first | second) == ("baselines", skewed)
+    assert of_runs("T1", first, second).holds is False
+    bare = made("single-ec37", [], cards={"enzyme": {}})
+    assert claims.class_card(bare | second) == ("combined-ec37", fair)
+    assert claims.class_card(bare) is None
 
 
 def test_outliers_are_corrected_for_how_many_there_could_be() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from ec_sweep import layouts, published, report, spec, tables
+from ec_sweep import layouts, published, report, spec, supplement, tables
 from ec_sweep.paths import packed
 from ec_sweep.report import Report, Row
 from ec_sweep.spec import Request
@@ -81,12 +81,16 @@ def test_every_published_cell_is_found_under_our_names() -> None:
         for cell in cells:
             (match,) = [p for p in printed if all(cell.params[k] == v for k, v in p.params.items())]
             assert published.values(table, cell.params) == match.metrics
-            assert all(cell.params[name] == value for name, value in match.implied.items())
+            assert all(cell.params.get(n, v) == v for n, v in match.implied.items())
     assert published.values(3, {"filter_size": 9, "learning_rate": 0.01})["test_accuracy"] == 0.825
     assert published.values(3, {"filter_size": 16, "learning_rate": 0.01}) == {}
     assert published.values(None, {"filter_size": 9, "learning_rate": 0.01}) == {}
     na = {"model": "gru", "units": 20, "depth": 5, "learning_rate": 0.0001}
     assert published.values(2, na) == {}
+    own = {"model": "lstm", "learning_rate": 0.00001, "dataset": "enzyme", "units": 50}
+    assert published.values(5, own)
+    for change in ({"units": 300}, {"dataset": "ec37"}, {"epochs": 1}, {"length": 256}):
+        assert published.values(5, own | change) == {}, change
 
 
 def test_published_class_counts_add_up() -> None:
@@ -98,6 +102,114 @@ def test_published_class_counts_add_up() -> None:
     }  # fmt: skip
     assert counts["train_1"]["3.10"] == 0
     assert counts["train_1"]["3.1"] == 77_461
+
+
+def at_paper_scale(study: str, seeds: int = 1) -> Report:
+    """A hand-made report of a packed sweep, as its runs at paper scale would give it."""
+    sweep = spec.load(packed("sweeps") / f"{study}.yaml")
+    rows = []
+    for number, cell in enumerate(spec.cells(sweep, PAPER)):
+        metrics = dict.fromkeys(report.METRICS, 0.5 + number / 1000)
+        ci95 = dict.fromkeys(report.METRICS, 0.0123) if seeds > 1 else {}
+        found = published.values(sweep.table, cell.params)
+        by_seed = dict.fromkeys(range(seeds), metrics)
+        rows.append(Row(cell.params, seeds, metrics, ci95, found, by_seed=by_seed))
+    varied = [a for a in sweep.axes if len({str(r.params.get(a)) for r in rows}) > 1]
+    return Report(
+        study=study, scale="paper", title=sweep.title, table=sweep.table, axes=varied,
+        source=f"Paper scale: dataset {study}", rows=rows, provenance={"cells": {}},
+        timing=sweep.timing,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("number", "names", "heads", "count"),
+    [
+        (2, ["Units", "Depth"], ["ACC"], 11),
+        (3, ["Filter size"], ["ACC", "Loss"], 8),
+        (4, ["Filter sizes"], ["ACC", "Loss"], 3),
+        (5, ["Model", "Learning rate"], ["ACC", "Loss", "Train s", "Test s"], 4),
+        (6, ["Model", "Learning rate"], ["ACC", "Loss", "Train s", "Test s"], 4),
+        (7, ["Dataset", "Model", "Learning rate"], ["ACC", "Loss", "Train s", "Test s"], 4),
+    ],
+)
+def test_the_papers_layouts(number: int, names: list[str], heads: list[str], count: int) -> None:
+    """Each table as the paper prints it, at paper scale with its values and the difference."""
+    parts = [at_paper_scale(study) for study in published.STUDIES[number]]
+    whole = report.joined(parts, parts[0].title, number)
+    table = layouts.paper_table(whole)
+    assert table.row_names == [*names, ""]
+    assert table.metrics[: len(heads)] == heads
+    assert len(table.rows) == 3 * count
+    assert len({row[:-1] for row in table.rows}) == count
+    assert table.caption.startswith(f"Table {number}. ")
+    texts = [text for row in table.cells[1::3] for text in row]
+    printed = [value for cell in published.cells(number) for value in cell.metrics.values()]
+    assert len([text for text in texts if text != "N/A"]) == len(printed)
+    assert texts.count("N/A") == (1 if number == 2 else 0)  # GRU, 20 units, depth 5
+    if number >= 5:
+        assert any("GTX 1660" in note for note in table.notes)
+
+
+def test_a_users_axis_is_never_folded_away() -> None:
+    """A sweep that names a table of the paper but varies more gets a layout with all its axes."""
+    grid = [
+        replace(row(size, rate), params=row(size, rate).params | {"dataset": dataset})
+        for size in (2, 3)
+        for rate in (0.01, 0.001)
+        for dataset in ("enzyme", "ec37")
+    ]
+    own = made(grid, table=3, axes=["filter_size", "learning_rate", "dataset"])
+    table = layouts.study_table(own)
+    assert sum(map(len, table.cells)) == 2 * len(grid)
+    with pytest.raises(AssertionError, match="share a place"):
+        layouts.paper_table(own)
+
+
+def test_packed_sweeps_ask_for_the_papers_values() -> None:
+    """At paper scale: 30 epochs at most, batches of 32, length 1,000, the paper's stopping."""
+    for path in packed("sweeps").glob("*.yaml"):
+        for cell in spec.cells(spec.load(path), PAPER):
+            said = {"epochs": 30, "length": 1000, "early_stopping": "paper", "hidden": [512, 512]}
+            if path.stem != "batch-size":
+                said["batch_size"] = 32
+            assert all(cell.params.get(n, v) == v for n, v in said.items()), path
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("study", [name for names in published.STUDIES.values() for name in names])
+def test_terminals_of_80_columns_show_every_number(study: str, seeds: int) -> None:
+    """At paper scale, with intervals too: names whole, no number cut."""
+    table = layouts.study_table(at_paper_scale(study, seeds))
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(tables.terminal(table))
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    for name in {name for line in table.rows for name in line} - {"difference"}:
+        assert name in text
+
+
+def test_table_1_at_paper_scale() -> None:
+    """The card's counts, the paper's and the difference; an undrawn sample stays empty."""
+    card = {
+        "name": "ec37", "source": "mine.tsv (file)", "filters": {"smallest_class": 100},
+        "all_counts": {"3": 9, "3.1": 1000, "9.9": 200}, "classes_left_out": {"3": 9},
+        "samples": [{"3.1": 600, "9.9": 120}], "drawing": None,
+        "class_counts": {part: {"3.1": 200, "9.9": 40} for part in ("valid", "test")},
+    }  # fmt: skip
+    table = supplement.class_table(card, "paper", compared=True)
+    cells = dict(zip(table.rows, table.cells, strict=True))
+    assert cells["3.1", "ours"] == ["1,000", "600", "", "200", "200"]
+    assert cells["3.1", "paper"] == ["2,314,776", "77,461", "77,695", "14,779", "14,812"]
+    assert cells["3.1", "difference"][0] == "-2,313,776"
+    assert cells["3.1", "difference"][2] == ""
+    assert cells["Total", "paper"][1] == "317,477"
+    assert cells["9.9", "ours"][0] == "200"
+    assert "Nothing was drawn" in table.notes[1]
+    assert "longtable" in tables.latex(table)
+    lines = list(csv.DictReader(io.StringIO(tables.plain_csv(table))))
+    assert lines[1]["All"].isdigit()  # a number for programs: no thousands separators
 
 
 def test_a_missing_cell_is_na_with_its_reason_below() -> None:
@@ -140,7 +252,8 @@ def test_one_axis_and_three_axes_have_a_layout_too() -> None:
     one = layouts.study_table(made(GRID[:1] + GRID[2:3], axes=["filter_size"]))
     assert (one.rows, one.groups) == ([("2",), ("3",)], [""])
     assert "multicolumn" not in tables.latex(one)
-    three = layouts.study_table(made(GRID, axes=["model", "filter_size", "learning_rate"]))
+    axes = ["model", "filter_size", "learning_rate"]
+    three = layouts.study_table(made(GRID, table=None, axes=axes))
     assert three.rows == [("Single CNN", "2"), ("Single CNN", "3")]
 
 
@@ -200,7 +313,7 @@ def test_latex_compiles(finished: Ecsweep, tmp_path: Path) -> None:
     ]
     document = "\n".join(
         [
-            r"\documentclass{article}\usepackage{booktabs}\begin{document}",
+            r"\documentclass{article}\usepackage{booktabs,graphicx,longtable}\begin{document}",
             *texts,
             r"\end{document}",
         ]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pickle
 import re
 import subprocess
@@ -181,6 +182,35 @@ def test_deterministic_cells_repeat_to_the_last_digit(tmp_path: Path, dataset: D
         runs.append([{k: v for k, v in m.items() if not TIMED(k)} for m in (final, *epochs)])
     assert runs[0] == runs[1]
     assert runs[0][0]["test_loss"] > 0
+
+
+def test_trials_run_on_jax(tmp_path: Path, dataset: Dataset) -> None:
+    """KERAS_BACKEND=jax trains the same cells, and the run says on what it ran."""
+    pytest.importorskip("jax", reason="the extra ecsweep[jax] is not installed")
+    script = (
+        "import sys, json, pickle; from ec_sweep import trial; trial.configure(1, False)\n"
+        "events, ends = [], []\n"
+        "for task in pickle.load(sys.stdin.buffer):\n"
+        "    ends.append(trial.run(task, events.append, lambda: False))\n"
+        "print(json.dumps([[e.outcome, e.traceback, e.metrics] for e in ends]))\n"
+        "print(json.dumps(events[0].environment))"
+    )
+    hp = dataclasses.replace(TINY, units=3, epochs=1, train_size=48)
+    tasks = [Runner(dataset, tmp_path).task(hp, model="cnn-gru")]
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        input=pickle.dumps(tasks),
+        env={**os.environ, "KERAS_BACKEND": "jax"},
+        capture_output=True,
+        check=True,
+    )
+    ends, said = done.stdout.decode().splitlines()[-2:]
+    for outcome, traceback, metrics in json.loads(ends):
+        assert outcome == "complete", traceback
+        assert 0 <= metrics["test_accuracy"] <= 1
+    environment = json.loads(said)
+    assert environment["backend"] == "jax"
+    assert environment["jax"]
 
 
 def test_a_loss_that_explodes_is_not_available(runner: Runner) -> None:

@@ -1,0 +1,80 @@
+"""Check the drawing of Table 1 at the paper's size, and the paper's own columns.
+
+    python benchmarks/table1.py [SEEDS]
+
+Makes 9,447,681 accessions with the class sizes of Table 1's "All" column (no sequences are
+needed), splits and draws them as `ecsweep data build ec37 --fractions 0.056,0.032,0.032` does,
+and compares the class counts of every seed with their expectation: fraction x class size.
+"""
+
+import sys
+import time
+
+import numpy as np
+
+from ec_sweep import claims, published, splits
+
+FRACTIONS = {"train": 0.056, "valid": 0.032, "test": 0.032}
+
+
+def main(seeds: int) -> None:
+    """Print the deviations of the drawn counts, then the outliers of the printed ones."""
+    sizes = published.class_counts()["all"]
+    names = list(sizes)
+    labels = np.repeat(np.arange(len(names)), list(sizes.values()))
+    accessions = np.array([f"S{number:07}" for number in range(len(labels))], dtype=object)
+    deviations: dict[str, list[list[float]]] = {part: [] for part in FRACTIONS}
+    start = time.perf_counter()
+    for seed in range(seeds):
+        for part, members in parts_of(accessions, labels, len(names), seed).items():
+            size = round(FRACTIONS[part] * len(members))
+            drawn = members[splits.draw(accessions[members], size, seed)]
+            deviations[part].append(z_scores(labels, members, drawn, len(names)))
+        print(f"seed {seed}: {time.perf_counter() - start:.0f} s", flush=True)
+    for part, rows in deviations.items():
+        z = np.array(rows)
+        once = z[~np.isnan(z)]
+        mean = np.nanmean(z, axis=0) * np.sqrt(seeds)
+        print(
+            f"{part}: {once.size} counts, |z| at most {np.abs(once).max():.2f}, "
+            f"{(np.abs(once) > 2).mean():.1%} above 2 (chance: 4.6%); "
+            f"mean over seeds: |z| at most {np.nanmax(np.abs(mean)):.2f}"
+        )
+    columns = {name: counts for name, counts in published.class_counts().items() if name != "all"}
+    for outlier in claims.share_outliers(sizes, columns):
+        print(
+            f"printed: {outlier.name} in {outlier.column}: {outlier.count}, expected "
+            f"{outlier.expected:.1f}, z {outlier.z:+.2f}"
+        )
+
+
+def parts_of(
+    accessions: splits.Strings, labels: splits.Indices, classes: int, seed: int
+) -> dict[str, splits.Indices]:
+    """Split every class 6:2:2; returns the members of each part."""
+    found: dict[str, list[splits.Indices]] = {part: [] for part in FRACTIONS}
+    for label in range(classes):
+        group = np.flatnonzero(labels == label)
+        for part, indices in splits.split(accessions[group], seed).items():
+            found[part].append(group[indices])
+    return {part: np.concatenate(groups) for part, groups in found.items()}
+
+
+def z_scores(
+    labels: splits.Indices, members: splits.Indices, drawn: splits.Indices, classes: int
+) -> list[float]:
+    """Return how far each class's count lies from fraction x class size, in standard deviations.
+
+    A draw without replacement: hypergeometric. NaN for classes that the part does not have.
+    """
+    n, total = len(drawn), len(members)
+    counts = np.bincount(labels[drawn], minlength=classes)
+    shares = np.bincount(labels[members], minlength=classes) / total
+    variance = n * shares * (1 - shares) * (total - n) / (total - 1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        z = np.where(variance > 0, (counts - n * shares) / np.sqrt(variance), np.nan)
+    return [float(value) for value in z]
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20)
