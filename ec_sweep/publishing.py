@@ -1,7 +1,11 @@
 """The files of a report: every table and figure of a study, the paper's tables, the claims."""
 
 import json
+import multiprocessing
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -9,6 +13,7 @@ from typing import Any
 from ec_sweep import analysis, claims, figures, layouts, published, report, supplement, tables
 from ec_sweep.errors import EcsweepError
 from ec_sweep.layouts import Table
+from ec_sweep.machine import usable_cores
 from ec_sweep.paths import write_atomically
 from ec_sweep.report import Report, Row
 from ec_sweep.tracking import Tracker
@@ -34,6 +39,8 @@ class Publisher:
         self._trackers, self.scale = trackers, scale
         self._formats, self._folder = formats, folder
         self._made: dict[str, Report] = {}
+        self._pool: ProcessPoolExecutor | None = None
+        self._drawings: list[Future[list[Path]]] = []
         self.problems: dict[str, str] = {}
         """Of the studies whose report cannot be made, why."""
 
@@ -69,14 +76,15 @@ class Publisher:
             works[f"Table {number}"] = lambda number=number: self.paper_table(number)[1]  # type: ignore[misc]
         works["Claims"] = lambda: self.claims()[1]
         yield from ((problem, []) for problem in self.problems.values())
-        for name, work in works.items():
-            try:
-                yield name, work()
-            except MissingStudyError as missing:
-                yield str(missing), []
-            except EcsweepError as error:
-                self.problems[name] = str(error)
-                yield str(error), []
+        with self._drawing_beside():
+            for name, work in works.items():
+                try:
+                    yield name, work()
+                except MissingStudyError as missing:
+                    yield str(missing), []
+                except EcsweepError as error:
+                    self.problems[name] = str(error)
+                    yield str(error), []
 
     def table_of(self, study: str) -> list[Path]:
         """Write a study's own table and its provenance."""
@@ -162,7 +170,7 @@ class Publisher:
         samples = {_ordinal(n): sample for n, sample in enumerate(card["samples"], 1)}
         title = f"Figure 4. Classes of the training samples ({self.scale} scale)"
         files = self._write("table1", table, origin)
-        return table, files + self._draw("figure4", lambda: figures.class_shares(title, samples))
+        return table, files + self._draw("figure4", partial(figures.class_shares, title, samples))
 
     def _baselines(self, made: Report) -> tuple[list[Row], dict[str, Any]]:
         """Return the baselines trained and tested on a table's very sequences, and their cells."""
@@ -227,7 +235,27 @@ class Publisher:
 
     def _draw(self, name: str, make: Callable[[], Any]) -> list[Path]:
         """Draw a figure where one of its formats is asked for."""
-        return figures.save(make(), self._folder / name, self._draws) if self._draws else []
+        if not self._draws:
+            return []
+        path = self._folder / name
+        if self._pool is None:
+            return _draw(make, path, self._draws)
+        self._drawings.append(self._pool.submit(_draw, make, path, self._draws))
+        return [path.with_name(f"{name}.{kind}") for kind in self._draws]
+
+    @contextmanager
+    def _drawing_beside(self) -> Iterator[None]:
+        """Draw in other processes meanwhile: figures take longer than all the rest."""
+        context = multiprocessing.get_context("spawn")
+        workers = min(usable_cores(), 4)
+        with ProcessPoolExecutor(workers, context, _ignore_interrupts) as self._pool:
+            try:
+                yield
+                for drawing in self._drawings:
+                    drawing.result()
+            finally:
+                self._pool.shutdown(cancel_futures=True)
+                self._pool = None
 
     def _of_runs(self, study: str, runs: Mapping[str, Any]) -> dict[str, Any]:
         return {"study": study, "scale": self.scale, "runs": runs}
@@ -266,6 +294,15 @@ class Publisher:
             f"{what} needs {' and '.join(studies)}, not run at {self.scale} scale. "
             f"Run: ecsweep study {' '.join(studies)}{scale}"
         )
+
+
+def _draw(make: Callable[[], Any], path: Path, kinds: Sequence[str]) -> list[Path]:
+    return figures.save(make(), path, kinds)
+
+
+def _ignore_interrupts() -> None:
+    """Leave Ctrl-C to the parent, which ends its drawers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _sequences(made: Report, params: Mapping[str, Any]) -> tuple[Any, ...]:
