@@ -1,7 +1,7 @@
 """How rows become a table: the paper's layouts, and one for any other study."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ec_sweep.report import TIMES, Report, Row
@@ -49,8 +49,8 @@ class Table:
     caption: str
     label: str
     notes: list[str]
-    prose: frozenset[str] = frozenset()
-    """Columns of whole sentences, which print over several lines."""
+    prose: Mapping[str, float] = field(default_factory=dict)
+    """Columns of words, which print over several lines, with their share of the page."""
     files_only: frozenset[str] = frozenset()
     """Columns that a terminal leaves out: they say the same as another one."""
 
@@ -108,8 +108,8 @@ def paper_table(report: Report) -> Table:
     """Lay the rows of a paper's table out, numbered as there."""
     assert report.table is not None
     table = _table(report, PAPER[report.table])
-    caption, label = f"Table {report.table}. {table.caption}", f"tab:paper-{report.table}"
-    return replace(table, caption=caption, label=label)
+    caption = f"{report.title} (Table {report.table} of the paper). {report.source}."
+    return replace(table, caption=caption, label=f"tab:paper-{report.table}")
 
 
 def _fits(layout: Layout, report: Report) -> bool:

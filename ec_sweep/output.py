@@ -34,9 +34,8 @@ def print_claims(table: Table) -> None:
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     console.print(table.caption, markup=False)
-    for (claim, text), (verdict, confidence, numbers) in zip(table.rows, table.cells, strict=True):
-        sure = f" (confidence {confidence})" if confidence else ""
-        console.print(Text(f"{claim:3} {text}: {verdict}{sure}"))
+    for (claim, text), (verdict, numbers) in zip(table.rows, table.cells, strict=True):
+        console.print(Text(f"{claim:3} {text}: {verdict}"))
         console.print(Padding(Text(numbers, "dim"), (0, 0, 0, 4)))
     for note in table.notes:
         console.print(note, markup=False)

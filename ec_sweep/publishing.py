@@ -200,7 +200,8 @@ class Publisher:
         ]
         files = []
         if curves:
-            one = title.format(seed)
+            by = ", ".join(layouts.heading(axis).lower() for axis in made.axes)
+            one = title.format(seed) + (f", curves by {by}" if by else "")
             draw: Callable[[], Any] = partial(figures.learning_curves, one, curves)
             files += self._draw(f"{made.study}-learning", draw)
         for dataset, card in made.cards.items():

@@ -93,7 +93,7 @@ def latex(table: Table) -> str:
     columns, head, body = _latex_columns(table), _latex_head(table), _latex_rows(table)
     if len(table.rows) > _PAGE or table.prose:
         lines = [
-            "\\begingroup\\small\\setlength{\\tabcolsep}{3pt}",
+            "\\begingroup\\footnotesize\\setlength{\\tabcolsep}{3pt}",
             f"\\begin{{longtable}}{{{columns}}}",
             caption, label + " \\\\",
             "\\toprule", *head, "\\midrule", "\\endhead", "\\bottomrule", "\\endfoot",
@@ -113,9 +113,12 @@ def latex(table: Table) -> str:
 
 
 def _latex_columns(table: Table) -> str:
-    prose = "p{0.33\\linewidth}"
-    rows = [prose if name in table.prose else "l" for name in table.row_names]
-    return "".join([*rows, *(prose if m in table.prose else "r" for _, m in _columns(table))])
+    def kind(name: str, otherwise: str) -> str:
+        share = table.prose.get(name)
+        return f"p{{{share}\\linewidth}}" if share else otherwise
+
+    metrics = [metric for _, metric in _columns(table)]
+    return "".join([*(kind(n, "l") for n in table.row_names), *(kind(m, "r") for m in metrics)])
 
 
 def _latex_head(table: Table) -> list[str]:
@@ -147,7 +150,9 @@ def _latex_rows(table: Table) -> list[str]:
         if together and before and not same:
             lines.append("\\addlinespace")
         names = (*[""] * (left - 1), row[-1]) if same else row
-        lines.append(" & ".join(map(_escape, (*names, *cells))) + " \\\\")
+        texts = map(_escape, (*names, *cells))
+        ragged = [f"{{\\raggedright {t}\\par}}" if table.prose else t for t in texts]
+        lines.append(" & ".join(ragged) + " \\\\")
         before = row[:-1]
     return lines
 

@@ -142,7 +142,7 @@ def test_the_papers_layouts(number: int, names: list[str], heads: list[str], cou
     assert table.metrics[: len(heads)] == heads
     assert len(table.rows) == 3 * count
     assert len({row[:-1] for row in table.rows}) == count
-    assert table.caption.startswith(f"Table {number}. ")
+    assert f"(Table {number} of the paper)" in table.caption
     texts = [text for row in table.cells[1::3] for text in row]
     printed = [value for cell in published.cells(number) for value in cell.metrics.values()]
     assert len([text for text in texts if text != "N/A"]) == len(printed)
