@@ -11,10 +11,16 @@ import sys
 import time
 
 import numpy as np
+import numpy.typing as npt
 
 from ec_sweep import claims, published, splits
 
+Array = npt.NDArray[np.float64]
 FRACTIONS = {"train": 0.056, "valid": 0.032, "test": 0.032}
+
+
+ENOUGH = 5
+"""Expected sequences from which a count's deviation is near enough to normal."""
 
 
 def main(seeds: int) -> None:
@@ -23,25 +29,25 @@ def main(seeds: int) -> None:
     names = list(sizes)
     labels = np.repeat(np.arange(len(names)), list(sizes.values()))
     accessions = np.array([f"S{number:07}" for number in range(len(labels))], dtype=object)
-    deviations: dict[str, list[list[float]]] = {part: [] for part in FRACTIONS}
+    found: dict[str, list[Array]] = {part: [] for part in FRACTIONS}
     start = time.perf_counter()
     for seed in range(seeds):
         for part, members in parts_of(accessions, labels, len(names), seed).items():
             size = round(FRACTIONS[part] * len(members))
             drawn = members[splits.draw(accessions[members], size, seed)]
-            deviations[part].append(z_scores(labels, members, drawn, len(names)))
+            found[part].append(compared(labels, members, drawn, len(names)))
         print(f"seed {seed}: {time.perf_counter() - start:.0f} s", flush=True)
-    for part, rows in deviations.items():
-        z = np.array(rows)
-        once = z[~np.isnan(z)]
-        mean = np.nanmean(z, axis=0) * np.sqrt(seeds)
+    for part, rows in found.items():
+        z = z_scores(np.array(rows))
+        pooled = z_scores(np.sum(rows, axis=0))
         print(
-            f"{part}: {once.size} counts, |z| at most {np.abs(once).max():.2f}, "
-            f"{(np.abs(once) > 2).mean():.1%} above 2 (chance: 4.6%); "
-            f"mean over seeds: |z| at most {np.nanmax(np.abs(mean)):.2f}"
+            f"{part}: {z.size} counts, |z| at most {np.abs(z).max():.2f}, "
+            f"{(np.abs(z) > 2).mean():.1%} above 2 (chance: 4.6%); "
+            f"{pooled.size} classes over all seeds: |z| at most {np.abs(pooled).max():.2f}"
         )
     columns = {name: counts for name, counts in published.class_counts().items() if name != "all"}
-    for outlier in claims.share_outliers(sizes, columns):
+    drawn = {name: n for name, n in sizes.items() if any(c[name] for c in columns.values())}
+    for outlier in claims.share_outliers(drawn, columns):
         print(
             f"printed: {outlier.name} in {outlier.column}: {outlier.count}, expected "
             f"{outlier.expected:.1f}, z {outlier.z:+.2f}"
@@ -60,20 +66,25 @@ def parts_of(
     return {part: np.concatenate(groups) for part, groups in found.items()}
 
 
-def z_scores(
+def compared(
     labels: splits.Indices, members: splits.Indices, drawn: splits.Indices, classes: int
-) -> list[float]:
-    """Return how far each class's count lies from fraction x class size, in standard deviations.
+) -> Array:
+    """Return of each class its count, expectation (fraction x class size) and variance: [3, n].
 
-    A draw without replacement: hypergeometric. NaN for classes that the part does not have.
+    A draw without replacement is hypergeometric.
     """
     n, total = len(drawn), len(members)
     counts = np.bincount(labels[drawn], minlength=classes)
     shares = np.bincount(labels[members], minlength=classes) / total
     variance = n * shares * (1 - shares) * (total - n) / (total - 1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        z = np.where(variance > 0, (counts - n * shares) / np.sqrt(variance), np.nan)
-    return [float(value) for value in z]
+    return np.stack([counts, n * shares, variance])
+
+
+def z_scores(found: Array) -> Array:
+    """Return deviations in standard deviations, of the classes with enough expected sequences."""
+    counts, expected, variance = np.moveaxis(found, -2, 0)
+    enough = expected >= ENOUGH
+    return np.asarray((counts - expected)[enough] / np.sqrt(variance[enough]))
 
 
 if __name__ == "__main__":

@@ -167,46 +167,45 @@ def _parts(
                 )
     parts = {}
     for number, (part, by_class) in enumerate(in_parts.items()):
+        members = [
+            _Member(record, label)
+            for label, group in enumerate(by_class.values())
+            for record in group
+        ]
         if recipe.balanced_to is not None:
-            size = len(by_class[recipe.balanced_to])
-            members = [
-                member
-                for label, group in enumerate(by_class.values())
-                for member in _drawn([_Member(record, label) for record in group], size)
-            ]
+            drawn = _balanced(members, list(by_class).index(recipe.balanced_to))
         else:
-            members = [
-                _Member(record, label)
-                for label, group in enumerate(by_class.values())
-                for record in group
-            ]
-            members = _sample(found, members, part, number, drawing, source)
-        found.dropped["down_sampled"] += sum(map(len, by_class.values())) - len(members)
-        order = splits.hashed_order(_accessions([m.record for m in members]), SEED, "order")
-        parts[part] = [members[index] for index in order]
+            size = drawing.size(number, len(members)) if drawing else len(members)
+            if not 1 <= size <= len(members):
+                raise EcsweepError(
+                    f"{source}: {size} sequences cannot be drawn from the {len(members)} of {part}."
+                )
+            drawn = _drawn(members, size)
+            if part == "train":
+                found.samples = _samples(members, size, list(by_class), drawing)
+        found.dropped["down_sampled"] += len(members) - len(drawn)
+        order = splits.hashed_order(_accessions([m.record for m in drawn]), SEED, "order")
+        parts[part] = [drawn[index] for index in order]
     return parts
 
 
-def _sample(
-    found: _Proteins,
-    members: list[_Member],
-    part: str,
-    number: int,
-    drawing: Drawing | None,
-    source: Path,
-) -> list[_Member]:
-    """Draw a part's sample, and count the other samples of train."""
-    size = drawing.size(number, len(members)) if drawing else len(members)
-    if not 1 <= size <= len(members):
-        raise EcsweepError(
-            f"{source}: {size} sequences cannot be drawn from the {len(members)} of {part}."
-        )
-    if part == "train":
-        names = list(found.by_class)
-        for sample in range(1, (drawing.samples if drawing else 1) + 1):
-            counts = Counter(names[member.label] for member in _drawn(members, size, sample))
-            found.samples.append({name: counts[name] for name in names})
-    return _drawn(members, size)
+def _balanced(members: list[_Member], label: int) -> list[_Member]:
+    """Draw every class down to the number of one."""
+    size = sum(member.label == label for member in members)
+    labels = sorted({member.label for member in members})
+    groups = ([member for member in members if member.label == one] for one in labels)
+    return [member for group in groups for member in _drawn(group, size)]
+
+
+def _samples(
+    members: list[_Member], size: int, names: list[str], drawing: Drawing | None
+) -> list[dict[str, int]]:
+    """Count the classes of each training sample, the one that trains first."""
+    found = []
+    for sample in range(1, (drawing.samples if drawing else 1) + 1):
+        counts = Counter(names[member.label] for member in _drawn(members, size, sample))
+        found.append({name: counts[name] for name in names})
+    return found
 
 
 def _drawn(members: list[_Member], size: int, sample: int = 1) -> list[_Member]:

@@ -2,10 +2,13 @@
 
 import errno
 import os
+import sqlite3
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from ec_sweep.errors import EcsweepError
 
@@ -160,17 +163,20 @@ def check_sqlite(path: Path) -> None:
             f"{path} is on a network file system ({kind}), where SQLite and file locks are "
             "unsafe. Choose a local folder with --home or ECSWEEP_HOME."
         )
-    try:
-        with path.open("rb") as file:
-            start = file.read(16)
-    except FileNotFoundError:
+    if not path.exists():
         return
-    except OSError as error:
-        raise EcsweepError(f"{path}: cannot be read ({error.strerror}).") from error
-    if start and start != b"SQLite format 3\0":
+    # SQLite itself has to look: closing a file that this process opened otherwise would take the
+    # locks from all its connections, and another process would delete the log that they write.
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True)) as connection:
+            connection.execute("PRAGMA schema_version")
+    except sqlite3.OperationalError as error:
+        raise EcsweepError(f"{path}: cannot be opened ({error}).") from error
+    except sqlite3.DatabaseError as error:
         raise EcsweepError(
-            f"{path}: not an SQLite database. Move it away, or choose another home with --home."
-        )
+            f"{path}: not an SQLite database ({error}). Move it away, or choose another home "
+            "with --home."
+        ) from error
 
 
 def _umask() -> int:

@@ -3,6 +3,8 @@
 import errno
 import os
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -85,3 +87,21 @@ def test_a_full_disk_is_seen_through_the_errors_that_wrap_it() -> None:
         assert paths.no_room(error) == "events.jsonl: No space left on device"
     assert paths.no_room(sqlite3.OperationalError("database or disk is full"))
     assert paths.no_room(ValueError("something else")) is None
+
+
+def test_looking_at_a_database_keeps_its_locks(tmp_path: Path) -> None:
+    """Another process that comes and goes leaves the log that open connections write."""
+    path = tmp_path / "some.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("CREATE TABLE t (x)")
+        connection.commit()
+        paths.check_sqlite(path)
+        visitor = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); "
+        visitor += "c.execute('SELECT * FROM t').fetchall(); c.close()"
+        subprocess.run([sys.executable, "-c", visitor, str(path)], check=True)
+        assert path.with_name("some.db-wal").exists()
+        connection.execute("INSERT INTO t VALUES (1)")
+        connection.commit()
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT x FROM t").fetchall() == [(1,)]
