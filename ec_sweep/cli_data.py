@@ -78,6 +78,10 @@ def build_dataset(
     typer.echo(f"Reading {source} ...")
     built = building.build(where, name, source, smallest_class=smallest_class, drawing=drawing)
     output.print_card(built.card)
+    for part, counts in built.card["class_counts"].items():
+        empty = [label for label, count in counts.items() if not count]
+        if empty:
+            typer.echo(f"Note: the drawing left {part} without {', '.join(empty)}.")
 
 
 def _drawing(fractions: str | None, sizes: str | None, samples: int | None) -> "Drawing | None":

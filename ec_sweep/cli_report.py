@@ -44,11 +44,12 @@ def write_reports(
     """
     from ec_sweep import app, layouts, output, planning, publishing, spec
 
-    wanted = list(dict.fromkeys(name.strip() for name in formats.split(",")))
+    wanted = [name for name in dict.fromkeys(map(str.strip, formats.split(","))) if name]
     unknown = [name for name in wanted if name not in publishing.FORMATS]
-    if unknown:
+    if unknown or not wanted:
         raise EcsweepError(
-            f"--format must be of {', '.join(publishing.FORMATS)}. Received: {unknown[0]!r}."
+            f"--format must be of {', '.join(publishing.FORMATS)}. "
+            f"Received: {(unknown or [formats])[0]!r}."
         )
     check_range("--table", table, 7)
     if sum([bool(studies), report_all, table is not None, claims]) != 1:

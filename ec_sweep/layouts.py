@@ -202,7 +202,8 @@ def notes_on(report: Report, columns: Sequence[Column]) -> list[str]:
             for cell in report.provenance.get("cells", {}).values()
         } - {None}
         notes.append(
-            "Train s: median seconds an epoch without the first. Test s: the test set one sequence "
+            "Train s: median seconds an epoch, without the first where there are several. "
+            "Test s: the test set one sequence "
             f"at a time, from the median of {' or '.join(sorted(calls)) or 'the'} such predictions "
             "multiplied up."
         )

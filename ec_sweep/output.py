@@ -24,6 +24,9 @@ def print_table(table: Table) -> None:
     console.print(tables.terminal(table))
     for note in table.notes:
         console.print(note, markup=False)
+    if table.files_only:
+        names = ", ".join(name for name in table.metrics if name in table.files_only)
+        console.print(f"{names} (micro) equal ACC: they stand in the files.", markup=False)
 
 
 def print_claims(table: Table) -> None:

@@ -189,7 +189,8 @@ class Publisher:
         if not self._draws:
             return []
         seed = ", first seed" if any(row.n > 1 for row in made.rows) else ""
-        title = f"{made.title or made.study} ({made.scale} scale{{}})"
+        scale = f"{made.scale} scale{', changed' if made.changed else ''}"
+        title = f"{made.title or made.study} ({scale}{{}})"
         curves = [
             figures.Curve(
                 analysis.label_of(made, row),

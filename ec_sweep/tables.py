@@ -171,6 +171,8 @@ def markdown(table: Table) -> str:
         tablefmt="github",
         disable_numparse=True,
     )
+    if table.prose:  # padded to its longest sentence no line could be read
+        body = re.sub("-{4,}", "---", re.sub(" {2,}", " ", body))
     notes = "".join(f"\n{note}\n" for note in table.notes)
     return f"**{table.caption}**\n\n{body}\n{notes}"
 
