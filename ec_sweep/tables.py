@@ -184,8 +184,9 @@ def terminal(table: Table) -> "RichTable":
     from rich.text import Text
 
     shown_table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
-    *names, last = (_narrow(name) for name in table.row_names)
-    for heading in (*names, f"{_narrow(table.group_name)}\n{last}".strip()):
+    *names, last = table.row_names
+    corner = f"{table.group_name}\n{last}".strip() if last else _narrow(table.group_name)
+    for heading in (*map(_narrow, names), corner):
         shown_table.add_column(Text(heading), no_wrap=True)
     columns = _columns(table)
     kept = [at for at, (_, metric) in enumerate(columns) if metric not in table.files_only]
