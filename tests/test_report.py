@@ -294,8 +294,10 @@ def test_reports_go_where_asked(finished: Ecsweep, tmp_path: Path) -> None:
     """--out and --format choose folder and files."""
     finished.ok("report", "tiny", "--format", "csv", "--out", str(tmp_path))
     assert {p.name for p in tmp_path.iterdir()} == {
-        "tiny.csv", "tiny.provenance.json", "tiny-classes.csv", "tiny-comparisons.csv",
-    }  # fmt: skip
+        f"{stem}.{kind}"
+        for stem in ("tiny", "tiny-classes", "tiny-comparisons")
+        for kind in ("csv", "provenance.json")
+    }
 
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed")
