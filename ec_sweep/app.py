@@ -194,10 +194,18 @@ def serve_ui(home: Home, port: int, announce: Callable[[str], None]) -> int:
     except KeyboardInterrupt:
         return 0
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGTERM)
-        server.wait()
+        _end_group(server)
         log.unlink(missing_ok=True)
+
+
+def _end_group(process: "subprocess.Popen[bytes]") -> None:
+    """End a process and its children: politely, and after ten seconds for certain."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=10)
+            return
 
 
 def _answers(port: int) -> bool:
