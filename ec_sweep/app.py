@@ -178,7 +178,8 @@ def serve_ui(home: Home, port: int, announce: Callable[[str], None]) -> int:
     ]  # fmt: skip
     log = home.work / f"ui-{port}.log"
     home.work.mkdir(parents=True, exist_ok=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the server too
+    for number in (signal.SIGINT, signal.SIGTERM):  # even where a script's "&" has it ignored
+        signal.signal(number, signal.default_int_handler)
     with log.open("w") as output:
         server = subprocess.Popen(
             command, env=environment, stdout=output, stderr=output, start_new_session=True
