@@ -4,6 +4,7 @@ The worker writes the folder, the driver reads it when recording. A folder whose
 lock is held belongs to a living worker.
 """
 
+import contextlib
 import json
 import shutil
 import time
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from filelock import FileLock, Timeout
 
@@ -35,17 +36,29 @@ class Task:
     sizes: dict[str, int]
     """Sequences used of each part."""
     classes: int
+    checkpoint: Path | None = None
+    """The file that keeps where training stands; ``None``: an attempt begins at the beginning."""
+    checkpoint_every: float = 300
+    """Seconds of training from one checkpoint to the next."""
+    timeout: float | None = None
+    """Seconds that this attempt may take."""
+
+
+Order = Literal["stop", "prune"]
+"""What a driver asks of a trial under way."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something measured while a cell trains: an epoch's metrics, or what it runs on."""
+    """Something that happened while a cell trains: an epoch, a checkpoint, or what it runs on."""
 
     timestamp: int
     """Milliseconds since 1970; kept when an event is delivered again."""
     epoch: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    checkpoint: int = 0
+    """Training steps that are safe in the checkpoint just written."""
 
 
 @dataclass(frozen=True)
@@ -89,25 +102,27 @@ class AttemptFolder:
             file.write(json.dumps(asdict(event)) + "\n")
 
     def events(self) -> list[Event]:
-        """Return the events kept, without a torn last line."""
+        """Return the events kept, without lines that a crash or a full disk has torn."""
         try:
-            text = (self.path / "events.jsonl").read_text()
+            lines = (self.path / "events.jsonl").read_bytes().split(b"\n")
         except FileNotFoundError:
             return []
-        lines = text[: text.rfind("\n") + 1].splitlines()
-        return [Event(**json.loads(line)) for line in lines]
+        found = []
+        for line in lines:
+            with contextlib.suppress(ValueError, TypeError):
+                found.append(Event(**json.loads(line)))
+        return found
 
     def write_result(self, result: Result) -> None:
         """Keep the result: the attempt is over from here on."""
         write_atomically(self.path / "result.json", json.dumps(asdict(result), indent=1))
 
     def result(self) -> Result | None:
-        """Return the result, ``None`` when the attempt never ended."""
+        """Return the result, ``None`` when the attempt never ended or it cannot be read."""
         try:
-            document: dict[str, Any] = json.loads((self.path / "result.json").read_text())
-        except FileNotFoundError:
+            return Result(**json.loads((self.path / "result.json").read_bytes()))
+        except (FileNotFoundError, ValueError, TypeError):
             return None
-        return Result(**document)
 
     @contextmanager
     def lock(self, timeout: float = 0) -> Iterator[bool]:

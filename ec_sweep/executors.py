@@ -18,13 +18,14 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from ec_sweep.attempts import AttemptFolder, Event, Result, Task, now
+from ec_sweep.attempts import AttemptFolder, Event, Order, Result, Task, now
 from ec_sweep.errors import EcsweepError
-from ec_sweep.machine import MEMORY_PER_WORKER, memory_of, visible_gpus
-from ec_sweep.worker import CannotStart, serve
+from ec_sweep.failures import speaks_of_memory, timed_out
+from ec_sweep.machine import MEMORY_PER_WORKER, memory_of, oom_kills, visible_gpus
+from ec_sweep.worker import Beat, CannotStart, serve
 
-_GRACE = 15.0
-"""Seconds that a worker has to stop a trial when asked to."""
+_GRACE = 60.0
+"""Seconds that a worker has to stop a trial when asked to: it writes a checkpoint first."""
 _EXIT = 5.0
 """Seconds that a worker which has closed its pipe has to be gone."""
 _LAST_WORDS = 4000
@@ -58,6 +59,10 @@ class Executor(Protocol):
 
     def release(self) -> None:
         """Give back what idle workers hold; they are started anew when needed."""
+        ...
+
+    def prune(self, run_id: str) -> None:
+        """Ask a trial to end because others do better; its result arrives as a message."""
         ...
 
     def stop(self) -> None:
@@ -99,12 +104,15 @@ class InlineExecutor:
         task, self._task = self._task, None
         said: list[Event | Result] = []
         with AttemptFolder(task.folder).lock():
-            result = trial.run(task, said.append, lambda: bool(self._interrupts()))
+            result = trial.run(task, said.append, lambda: "stop" if self._interrupts() else None)
         said.append(result)
         return [Message(task.run_id, content) for content in said]
 
     def release(self) -> None:
         """See `Executor`; there are none."""
+
+    def prune(self, run_id: str) -> None:
+        """See `Executor`; the trial has ended before its driver learns of its epochs."""
 
     def stop(self) -> None:
         """See `Executor`; the trial itself looks at the interrupts."""
@@ -122,16 +130,46 @@ class _Worker:
     deterministic: bool
     log: Path
     task: Task | None = None
+    heard: float = 0.0
+    """When it last said something, by the monotonic clock."""
+    submitted: float = 0.0
+    oom_kills: int = 0
+    """Processes that the system had killed for memory when the task was submitted."""
+    log_start: int = 0
+    """Bytes of the log that speak of earlier trials."""
+
+    def give(self, task: Task) -> None:
+        """Send a task; a worker that died idle is found at the next poll."""
+        self.task = task
+        self.heard = self.submitted = time.monotonic()
+        self.oom_kills = oom_kills()
+        with contextlib.suppress(FileNotFoundError):  # it has not started yet
+            self.log_start = self.log.stat().st_size
+        self.order(task)
+
+    def order(self, message: Task | Order) -> None:
+        """Send a message; a dead worker is found at the next poll."""
+        with contextlib.suppress(OSError):
+            self.connection.send(message)
 
 
 class LocalExecutor:
     """Long-lived worker processes on this machine, each serving one trial at a time."""
 
     def __init__(
-        self, slots: int, threads: int, logs: Path, name: str, *, deterministic: bool = False
+        self,
+        slots: int,
+        threads: int,
+        logs: Path,
+        name: str,
+        *,
+        deterministic: bool = False,
+        silence: float = 1800,
     ) -> None:
+        """Take a worker that says nothing for ``silence`` seconds of a trial for hung."""
         self.slots = slots
         self._threads = threads
+        self._silence = silence
         self._logs = logs
         self._name = name
         self._deterministic = deterministic
@@ -155,20 +193,16 @@ class LocalExecutor:
             if worker:
                 self._end(worker)
             worker = self._workers[slot] = self._spawn(slot, deterministic)
-        worker.task = task
-        with contextlib.suppress(OSError):  # a worker that died idle: the next poll finds it
-            worker.connection.send(task)
+        worker.give(task)
 
     def poll(self, timeout: float) -> list[Message]:
         """See `Executor`."""
         busy = {worker.connection: worker for worker in self._workers if worker and worker.task}
         ready = wait(list(busy), timeout)
-        return [
-            message
-            for connection, worker in busy.items()
-            if connection in ready
-            for message in self._receive(worker)
-        ]
+        said: list[Message] = []
+        for connection, worker in busy.items():
+            said += self._receive(worker) if connection in ready else self._overdue(worker)
+        return said
 
     def release(self) -> None:
         """See `Executor`."""
@@ -177,13 +211,18 @@ class LocalExecutor:
                 self._end(worker)
                 self._workers[slot] = None
 
+    def prune(self, run_id: str) -> None:
+        """See `Executor`."""
+        for worker in filter(None, self._workers):
+            if worker.task and worker.task.run_id == run_id:
+                worker.order("prune")
+
     def stop(self) -> None:
         """See `Executor`; a worker that does not answer in time is killed by a timer."""
         self._stopping = True
         busy = [worker for worker in self._workers if worker and worker.task]
         for worker in busy:
-            with contextlib.suppress(OSError):
-                worker.connection.send(None)
+            worker.order("stop")
 
         def kill_busy() -> None:
             for worker in busy:
@@ -236,20 +275,35 @@ class LocalExecutor:
         try:
             while worker.task and worker.connection.poll():
                 content = worker.connection.recv()
+                worker.heard = time.monotonic()
                 if isinstance(content, CannotStart):
                     raise EcsweepError(f"a worker cannot start: {content.reason}.")
                 if isinstance(content, Result):
                     worker.task = None
                     self._recycle(worker)
-                yield Message(task.run_id, content)
+                if not isinstance(content, Beat):
+                    yield Message(task.run_id, content)
         except (EOFError, OSError):
             worker.process.join(_EXIT)
-            result = AttemptFolder(task.folder).result()  # perhaps written just before it died
-            result = result or self._lost(worker)
-            self._end(worker)
-            worker.task = None
-            self._workers[self._workers.index(worker)] = None
-            yield Message(task.run_id, result)
+            yield self._bury(worker, task, self._lost(worker))
+
+    def _overdue(self, worker: _Worker) -> Iterator[Message]:
+        """Yield the result of a trial that has hung or takes too long; its worker is killed."""
+        task, now_ = worker.task, time.monotonic()
+        assert task is not None
+        if task.timeout is not None and now_ - worker.submitted > task.timeout + _GRACE:
+            yield self._bury(worker, task, timed_out(f"it took longer than {task.timeout:g} s"))
+        elif now_ - worker.heard > self._silence:
+            message = f"its worker was silent for {self._silence:g} s"
+            lost = Result("interrupted", now(), failure="lost", message=message)
+            yield self._bury(worker, task, lost)
+
+    def _bury(self, worker: _Worker, task: Task, result: Result) -> Message:
+        """End a worker that is of no more use; what it has left counts before ``result``."""
+        self._end(worker)
+        worker.task = None
+        self._workers[self._workers.index(worker)] = None
+        return Message(task.run_id, AttemptFolder(task.folder).result() or result)
 
     def _recycle(self, worker: _Worker) -> None:
         """End a worker that has grown: libraries do not give all memory back between trials."""
@@ -263,7 +317,13 @@ class LocalExecutor:
         code, last_words = worker.process.exitcode or 0, ""
         cause = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         with contextlib.suppress(OSError):  # the log says what a library said at the end
-            last_words = worker.log.read_text(errors="replace")[-_LAST_WORDS:]
+            said = worker.log.read_bytes()[worker.log_start :]
+            last_words = said.decode(errors="replace")[-_LAST_WORDS:]
+        # The kernel kills without a word; libraries say why before they abort.
+        by_kernel = code == -signal.SIGKILL and oom_kills() > worker.oom_kills
+        if by_kernel or speaks_of_memory(last_words):
+            message = f"its worker was {cause}, out of memory"
+            return Result("not_available", now(), {}, None, "oom", message, last_words)
         return Result(
             "interrupted",
             now(),

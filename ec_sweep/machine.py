@@ -58,6 +58,17 @@ def memory_of(pid: int) -> int:
         return 0
 
 
+def oom_kills() -> int:
+    """Return how many processes the kernel has killed for want of memory, as far as it says."""
+    total = 0
+    for counter in ("/proc/vmstat", "/sys/fs/cgroup/memory.events"):
+        with contextlib.suppress(OSError, ValueError):
+            for line in Path(counter).read_text().splitlines():
+                if line.startswith("oom_kill "):
+                    total += int(line.split()[1])
+    return total
+
+
 def description() -> str:
     """Return processor, cores and system in a line."""
     return f"{_cpu()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}"

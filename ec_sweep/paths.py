@@ -4,10 +4,11 @@ import errno
 import os
 import sqlite3
 import tempfile
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote
 
 from ec_sweep.errors import EcsweepError
@@ -61,6 +62,10 @@ class Home:
         """Return the work folder of one attempt at a cell, named by its MLflow run."""
         return self.work / run_id
 
+    def checkpoint(self, study: str, cell: str) -> Path:
+        """Return the file from which the next attempt at a cell of ``study`` goes on."""
+        return self.work / "checkpoints" / study / f"{cell}.npz"
+
     def study_lock(self, study: str) -> Path:
         """Return the file whose lock is held by the driver of ``study`` (``name@scale``)."""
         return self.work / f"{study}.lock"
@@ -107,14 +112,14 @@ def packed(name: str) -> Path:
     return inside if inside.exists() else package.parent / name
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file so that at every instant it is the old one or the new one, never a part."""
-    data = content.encode() if isinstance(content, str) else content
+@contextmanager
+def open_atomically(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to write: at every instant it is the old one or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(name, 0o666 & ~_umask())
@@ -122,6 +127,12 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     except BaseException:  # Ctrl-C too: nothing half-written stays, and the error goes on
         os.unlink(name)
         raise
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a small file like `open_atomically`."""
+    with open_atomically(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
 def no_room(error: BaseException | None) -> str | None:

@@ -7,12 +7,21 @@ import queue
 import signal
 import sys
 import threading
+import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from ec_sweep.attempts import AttemptFolder, Event, Result, Task
+from ec_sweep.attempts import AttemptFolder, Event, Order, Result, Task
+
+_BEAT = 5.0
+"""Seconds from one sign of life to the next."""
+
+
+@dataclass(frozen=True)
+class Beat:
+    """A worker's sign of life, from between two batches."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +46,7 @@ def serve(
     if gpu is not None:
         os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as nvidia-smi counts
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
-    stopped = threading.Event()
-    threading.Thread(target=_listen, args=(connection, tasks, stopped), daemon=True).start()
+    orders = _Orders(connection)
     try:
         from ec_sweep import trial
 
@@ -48,35 +55,64 @@ def serve(
         traceback.print_exc()
         connection.send(CannotStart(f"{type(error).__name__}: {error}".splitlines()[0]))
         return
-
-    def say(content: Event | Result) -> None:
-        try:
-            connection.send(content)
-        except OSError:  # the driver is gone: no failure of the trial
-            os._exit(1)
-
-    while True:
-        task = tasks.get()
+    while (task := orders.tasks.get()) is not None:
         with AttemptFolder(task.folder).lock() as held:
             if not held:
                 raise RuntimeError(f"another worker holds {task.folder}")
-            result = trial.run(task, say, stopped.is_set)
-        say(result)
+            result = trial.run(task, orders.say, orders)
+        if orders.terminated and result.outcome == "interrupted":
+            result = replace(result, failure="lost", message="its worker was ended by SIGTERM")
+        orders.say(result)
 
 
-def _listen(
-    connection: Connection, tasks: "queue.SimpleQueue[Task]", stopped: threading.Event
-) -> None:
-    """Pass on tasks; ``None`` stops the trial under way; end with the driver."""
-    while True:
+class _Orders:
+    """What the driver, or the system by SIGTERM, asks of the trial under way.
+
+    Threads listen, so that an order arrives while the trial computes.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._order: Order | None = None
+        self._beat = time.monotonic()
+        self.tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        """What to train; ``None`` ends the worker."""
+        self.terminated = False
+        for listen in (self._listen, self._listen_to_system):
+            threading.Thread(target=listen, daemon=True).start()
+
+    def __call__(self) -> Order | None:
+        """Return the order for the trial under way, and tell the driver that it lives."""
+        if time.monotonic() - self._beat > _BEAT:
+            self.say(Beat())
+        return self._order
+
+    def say(self, content: Event | Result | Beat) -> None:
+        """Tell the driver something; without a driver there is nothing to live for."""
+        self._beat = time.monotonic()
         try:
-            message = connection.recv()
-        except (EOFError, OSError):
+            self._connection.send(content)
+        except OSError:  # no failure of the trial
             os._exit(1)
-        if message is None:
-            stopped.set()
-        else:
-            tasks.put(message)
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                message = self._connection.recv()
+            except (EOFError, OSError):
+                os._exit(1)
+            if isinstance(message, Task):
+                self._order = "stop" if self.terminated else None
+                self.tasks.put(message)
+            else:
+                self._order = message
+
+    def _listen_to_system(self) -> None:
+        """Take SIGTERM as the order to stop: the trial leaves a checkpoint first."""
+        signal.sigwait({signal.SIGTERM})  # blocked from birth, so that it waits here
+        self.terminated = True
+        self._order = "stop"
+        self.tasks.put(None)
 
 
 def _redirect_output(log: Path) -> None:

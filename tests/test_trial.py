@@ -21,6 +21,7 @@ from ec_sweep.datasets import Dataset
 from ec_sweep.hyperparameters import Hyperparameters
 from ec_sweep.models import MODELS
 from ec_sweep.paths import Home
+from ec_sweep.training import Batches, Training
 
 TIMED = re.compile("seconds|latency|peak_memory").search
 TINY = Hyperparameters(
@@ -61,7 +62,7 @@ class Runner:
         model: str = "cnn",
     ) -> Result:
         self.events = []
-        return trial.run(self.task(hp, seed, name, model), self.events.append, lambda: False)
+        return trial.run(self.task(hp, seed, name, model), self.events.append, lambda: None)
 
 
 @pytest.fixture
@@ -122,7 +123,7 @@ def test_seed_decides_weights_and_batches_but_not_data(runner: Runner) -> None:
         task = runner.task(seed=seed)
         keras.utils.set_random_seed(seed)
         weights = MODELS["cnn"].build(TINY, 2).get_weights()
-        batches = trial._Batches(evaluation.Part(task, "train"), 16, seed)
+        batches = Batches(evaluation.Part(task, "train"), 16, seed)
         seen = [batches[i] for i in range(len(batches))]
         batches.start_epoch(1)
         return weights, [*seen, *(batches[i] for i in range(len(batches)))]
@@ -147,16 +148,16 @@ def test_training_takes_the_batches_in_that_order(
 ) -> None:
     """Keras asks for batch 0, 1, 2, ... of every epoch, and each epoch is shuffled anew."""
     asked: list[tuple[int, bytes]] = []
-    original = trial._Batches.__getitem__
+    original = Batches.__getitem__
 
     def watch(self: Any, index: int) -> Any:
         batch = original(self, index)
         asked.append((index, batch[0].tobytes()))
         return batch
 
-    monkeypatch.setattr(trial._Batches, "__getitem__", watch)
+    monkeypatch.setattr(Batches, "__getitem__", watch)
     runner.run(dataclasses.replace(TINY, epochs=2))
-    expected = trial._Batches(evaluation.Part(runner.task(), "train"), 16, 0)
+    expected = Batches(evaluation.Part(runner.task(), "train"), 16, 0)
     order = [(i, original(expected, i)[0].tobytes()) for i in range(5)]
     expected.start_epoch(1)
     order += [(i, original(expected, i)[0].tobytes()) for i in range(5)]
@@ -170,7 +171,7 @@ def test_deterministic_cells_repeat_to_the_last_digit(tmp_path: Path, dataset: D
     script = (
         "import sys, json, pickle; from ec_sweep import trial;"
         "task = pickle.load(sys.stdin.buffer); trial.configure(2, True);"
-        "events = []; result = trial.run(task, events.append, lambda: False);"
+        "events = []; result = trial.run(task, events.append, lambda: None);"
         "print(json.dumps([result.metrics, [e.metrics for e in events]]))"
     )
     runs = []
@@ -191,7 +192,7 @@ def test_trials_run_on_jax(tmp_path: Path, dataset: Dataset) -> None:
         "import sys, json, pickle; from ec_sweep import trial; trial.configure(1, False)\n"
         "events, ends = [], []\n"
         "for task in pickle.load(sys.stdin.buffer):\n"
-        "    ends.append(trial.run(task, events.append, lambda: False))\n"
+        "    ends.append(trial.run(task, events.append, lambda: None))\n"
         "print(json.dumps([[e.outcome, e.traceback, e.metrics] for e in ends]))\n"
         "print(json.dumps(events[0].environment))"
     )
@@ -250,21 +251,132 @@ def test_whatever_goes_wrong_is_classified(
 def test_a_stopped_trial_leaves_no_result(runner: Runner) -> None:
     """Asked to stop, a trial ends at the next batch and can be run again."""
     task = runner.task()
-    result = trial.run(task, runner.events.append, lambda: len(runner.events) > 1)
+    result = trial.run(
+        task, runner.events.append, lambda: "stop" if len(runner.events) > 1 else None
+    )
     assert result.outcome == "interrupted"
     assert AttemptFolder(task.folder).result() is None
     assert max(event.epoch for event in runner.events) == 1
 
 
+GOING_ON = """
+import dataclasses, json, pickle, sys
+from ec_sweep import trial
+task, places = pickle.load(sys.stdin.buffer)
+trial.configure(1, True)
+
+
+def run(name, stop_at=None, **changes):
+    (task.folder.parent / name).mkdir()
+    asked, events = [], []
+    def orders():
+        asked.append(None)
+        return "stop" if len(asked) == stop_at else None
+    changed = dataclasses.replace(task, folder=task.folder.parent / name, **changes)
+    result = trial.run(changed, events.append, orders)
+    epochs = [[event.epoch, event.metrics] for event in events if event.epoch]
+    said = [event.environment.get("resumed") for event in events]
+    return [result.outcome, result.metrics, epochs, len(asked), next(filter(None, said), None)]
+
+
+found = [run("whole")]
+for place in places:
+    checkpoint = task.folder.parent / f"{place}.npz"
+    stopped = run(f"stopped-{place}", place, checkpoint=checkpoint)
+    found += [stopped, run(f"resumed-{place}", checkpoint=checkpoint)]
+print(json.dumps(found))
+"""
+
+
+def test_a_resumed_trial_ends_as_if_it_had_never_been_stopped(
+    tmp_path: Path, dataset: Dataset
+) -> None:
+    """Stopped in training, validation or test: same epochs, same metrics to the last digit."""
+    hp = dataclasses.replace(
+        TINY, deterministic=True, dropout=0.3, learning_rate=0.02, patience=2, epochs=30
+    )
+    # Asked after each of an epoch's first 4 batches, the 2 of its validation, and those of the
+    # test; the rule ends training after epoch 3.
+    places = {
+        3: "after epoch 0, batch 3 of 5",
+        12: "after epoch 1, batch 5 of 5",
+        19: "after epoch 3, batch 0 of 5",
+    }
+    task = Runner(dataset, tmp_path).task(hp, seed=3)
+    done = subprocess.run(
+        [sys.executable, "-c", GOING_ON],
+        input=pickle.dumps((task, list(places))),
+        capture_output=True,
+        check=True,
+    )
+    whole, *others = json.loads(done.stdout.splitlines()[-1])
+
+    def untimed(found: list[Any]) -> list[Any]:
+        outcome, final, epochs, *_ = found
+        metrics = [final, *(metrics for _, metrics in epochs)]
+        return [outcome, *({k: v for k, v in m.items() if not TIMED(k)} for m in metrics)]
+
+    assert whole[0] == "complete"
+    assert whole[1]["epochs_run"] == 3
+    assert whole[1]["best_epoch"] < 3  # what early stopping remembers matters
+    for place, stopped, resumed in zip(places, others[::2], others[1::2], strict=True):
+        assert stopped[0] == "interrupted"
+        assert untimed(resumed) == untimed(whole)
+        assert resumed[4] == places[place]
+        assert resumed[3] <= whole[3] - place + 2  # nothing was trained again
+
+
+def test_a_checkpoint_is_written_in_time_and_a_damaged_one_is_left(runner: Runner) -> None:
+    """Checkpoints come by time, not by epoch; one that cannot be read starts the cell anew."""
+    path = runner.folder / "kept" / "cell.npz"
+    task = dataclasses.replace(runner.task(), checkpoint=path)
+    assert trial.run(task, runner.events.append, lambda: None).outcome == "complete"
+    assert not path.exists()  # five minutes have not passed
+    task = dataclasses.replace(task, checkpoint_every=0)
+    runner.events = []
+    assert trial.run(task, runner.events.append, lambda: None).outcome == "complete"
+    steps = [event.checkpoint for event in runner.events if event.checkpoint]
+    assert steps == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]
+    content = path.read_bytes()
+    for damaged in (content[: len(content) // 2], b"", content.replace(b"\x3f", b"\x3e")):
+        path.write_bytes(damaged)
+        runner.events = []
+        result = trial.run(task, runner.events.append, lambda: None)
+        assert result.metrics["epochs_run"] == 3
+        said = [event.environment.get("resumed", "") for event in runner.events]
+        assert any("from the beginning: its checkpoint cannot be read" in text for text in said)
+    other = dataclasses.replace(task, hyperparameters=dataclasses.replace(TINY, filters=5))
+    runner.events = []
+    assert trial.run(other, runner.events.append, lambda: None).outcome == "complete"
+    assert "of another model" in str(runner.events[1].environment)
+
+
+def test_a_trial_ends_when_it_takes_too_long_or_is_pruned(runner: Runner) -> None:
+    """A time limit fails the cell; pruning keeps what its epochs measured."""
+    task = dataclasses.replace(runner.task(name="slow"), timeout=0.0)
+    result = trial.run(task, runner.events.append, lambda: None)
+    assert (result.outcome, result.failure) == ("failed", "timeout")
+    assert "longer than 0 s" in result.message
+    runner.events = []
+
+    def orders() -> Any:
+        return "prune" if any(event.epoch for event in runner.events) else None
+
+    result = trial.run(runner.task(name="worse"), runner.events.append, orders)
+    assert result.outcome == "pruned"
+    (epoch,) = (event for event in runner.events if event.epoch)
+    assert result.value == epoch.metrics["val_accuracy"]
+
+
 def test_early_stopping_and_best_weights(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     """Training stops by the rule; the best epoch's weights are tested beside the last one's."""
     losses = iter([0.5, 0.6, 0.7, 0.8])
-    original = trial._Watcher.on_epoch_end
+    original = Training.on_epoch_end
 
     def scripted(self: Any, epoch: int, logs: Any = None) -> None:
         original(self, epoch, {**logs, "val_loss": next(losses)})
 
-    monkeypatch.setattr(trial._Watcher, "on_epoch_end", scripted)
+    monkeypatch.setattr(Training, "on_epoch_end", scripted)
     hp = dataclasses.replace(TINY, epochs=30, patience=2, learning_rate=0.01)
     result = runner.run(hp)
     assert result.metrics["epochs_run"] == 3
@@ -316,7 +428,7 @@ def test_a_class_without_training_sequences_is_never_predicted(
 
     monkeypatch.setattr(evaluation.Part, "__init__", shifted)
     task = dataclasses.replace(runner.task(model="composition"), classes=4)
-    assert trial.run(task, runner.events.append, lambda: False).outcome == "complete"
+    assert trial.run(task, runner.events.append, lambda: None).outcome == "complete"
     with np.load(AttemptFolder(task.folder).predictions) as kept:
         assert kept["probabilities"].shape == (24, 4)
         assert (kept["probabilities"][:, [0, 3]] == 0).all()
