@@ -310,6 +310,13 @@ class Target:
             for thread in self._passing:
                 thread.join()
             self._finish()
+            errors = self.progress.ask(
+                "studies",
+                "SELECT COUNT(*) FROM trial_user_attributes "
+                "WHERE key = 'failure' AND value_json = '\"error\"'",
+            )
+            if errors and errors[0]:  # no fault of ours is an error of a cell
+                self.trouble.append(f"{errors[0]} attempts are said to have failed by themselves")
         finally:
             self.seconds = time.monotonic() - self._began
             self.end_everything()
@@ -393,8 +400,11 @@ class Target:
         by_signal = code in (-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGINT)
         self._note(session=self.sessions, ended=code, said=last[:300])
         outage = self.driver.outage
-        if "Traceback" in said or (code != 0 and not by_signal and not outage and code != 1):
-            self.trouble.append(f"session {self.sessions} ended with code {code}: {last[:300]}")
+        if "Traceback" in said or (code not in (0, 1) and not by_signal and not outage):
+            what = "printed a traceback and " if "Traceback" in said else ""
+            self.trouble.append(
+                f"session {self.sessions} {what}ended with code {code}: {last[:300]}"
+            )
         elif code not in (0, 1) and not by_signal:
             self.refusals.append(last)
         return code

@@ -113,10 +113,9 @@ def check(home: Path, study: str) -> Found:
     """Check the home folder of a study, ``name@scale``, that has ended."""
     home = home.resolve()
     broken: dict[str, list[str]] = {name: [] for name in PROMISES}
-    for name in ("studies.db", "mlflow.db"):
-        with connect(home / "mlruns" / name) as database:
-            said = [row[0] for row in database.execute("PRAGMA integrity_check")]
-        broken["damaged databases"] += [f"{name}: {line}" for line in said if line != "ok"]
+    broken["damaged databases"] += damages(home)
+    if broken["damaged databases"]:  # nothing that they say can be trusted
+        return Found(broken, dict.fromkeys(NOTES, 0))
     trials, runs, parents = read_trials(home, study), *read_runs(home, study)
     folders = artifact_folders(home)
     plan = read_plan(parents, folders)
@@ -138,6 +137,19 @@ def check(home: Path, study: str) -> Found:
     unissued = [run for run in runs if run.status == "KILLED" and run.run_id not in known]
     notes = (len(plan["cells"]), len(trials), len(unissued), trained_again(trials, attempts))
     return Found(broken, dict(zip(NOTES, notes, strict=True)))
+
+
+def damages(home: Path) -> list[str]:
+    """Return what SQLite finds wrong with the two files."""
+    found = []
+    for name in ("studies.db", "mlflow.db"):
+        try:
+            with connect(home / "mlruns" / name) as database:
+                said = [row[0] for row in database.execute("PRAGMA integrity_check")]
+        except sqlite3.DatabaseError as error:
+            said = [str(error)]
+        found += [f"{name}: {line}" for line in said if line != "ok"]
+    return found
 
 
 def connect(path: Path) -> closing[sqlite3.Connection]:
