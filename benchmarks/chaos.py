@@ -43,7 +43,7 @@ DEAF = 45.0
 """Seconds that a driver has to follow a SIGTERM; a worker has 15 of them to stop its trial."""
 ORPHANED = 10.0
 """Seconds that a worker has to be gone after its driver."""
-PATIENCE = 12.0
+PATIENCE = 6.0
 """Seconds to wait for a moment; then the fault strikes at any instant."""
 DISK_MB = 96
 
@@ -77,7 +77,7 @@ class Fault:
 
 def drawn(home: str, count: int, random_: random.Random) -> list[Fault]:
     """Return the sequence of faults of one home."""
-    kinds: list[str] = []
+    kinds = [kind for kind in DECKS[home] if kind in OUTAGES]  # what this home is there for
     while len(kinds) < count:
         deck = [kind for kind, times in DECKS[home].items() for _ in range(times)]
         random_.shuffle(deck)
