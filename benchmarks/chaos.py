@@ -708,6 +708,7 @@ def main() -> int:
     parser.add_argument("--only", choices=[*SHARES], help="one of the three homes alone")
     parser.add_argument("--quick", action="store_true", help="12 faults on 12 cells")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # unmounts and ends all, as Ctrl-C
     if options.quick:
         options.faults, options.cells = 12, 12
     base = (options.home or Path(tempfile.mkdtemp(prefix="ecsweep-chaos-"))).resolve()
