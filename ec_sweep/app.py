@@ -96,7 +96,7 @@ def run_study(
             tracker.store_plan(parent, plan_document(resolved))
             for dataset in resolved.datasets.values():
                 tracker.store_card(parent, dataset.card)
-            Recorder(home, ledger, tracker).repair()
+            Recorder(home, plan.study, ledger, tracker).repair()
             todo = cells_to_run(plan.cells, ledger.attempts(), options.retry_failed)
             done = len(plan.cells) - len(todo)
             with show(len(plan.cells), done, executor.slots, plan.label) as display:
@@ -140,7 +140,8 @@ def forget(place: Place, resolved: Resolved, cell: str | None) -> int:
     with study_lock(place.home, resolved.name):
         ledger = open_ledger(place.home, place.storage, resolved.name)
         tracker = open_tracker(place.home, resolved.name)
-        Recorder(place.home, ledger, tracker).repair()  # attempts of a driver that died end first
+        recorder = Recorder(place.home, resolved.name, ledger, tracker)
+        recorder.repair()  # attempts of a driver that died end first
         gone = ledger.forget({cell} if cell else known)
         tracker.forget([attempt.run_id for attempt in gone])
     return len(gone)

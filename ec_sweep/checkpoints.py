@@ -90,7 +90,11 @@ def read(path: Path) -> Checkpoint | None:
 
 def remove(path: Path) -> None:
     """Delete a checkpoint that is of no more use, and the folders that it leaves empty."""
+    if not path.parent.exists():
+        return
     path.unlink(missing_ok=True)
+    for unfinished in path.parent.glob(f".{path.name}.*"):  # of a worker killed while writing
+        unfinished.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # not empty: other cells' checkpoints are there
         path.parent.rmdir()
         path.parent.parent.rmdir()

@@ -179,6 +179,7 @@ class LocalExecutor:
 
     def start(self) -> None:
         """See `Executor`."""
+        self._remove_logs()
         for slot in range(self.slots):
             self._workers[slot] = self._spawn(slot, self._deterministic)
 
@@ -238,6 +239,12 @@ class LocalExecutor:
         for worker in filter(None, self._workers):
             self._end(worker)
         self._workers = [None] * self.slots
+        self._remove_logs()
+
+    def _remove_logs(self) -> None:
+        """Delete the logs of workers that are gone, with a driver that was killed perhaps."""
+        for log in self._logs.glob(f"{self._name}-worker-*.log"):
+            log.unlink(missing_ok=True)
 
     def _suits(self, slot: int, deterministic: bool) -> bool:
         worker = self._workers[slot]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ec_sweep.attempts import Outcome, Result
 from ec_sweep.errors import EcsweepError
+from ec_sweep.outages import Reaching
 from ec_sweep.paths import Home, check_sqlite, make_database, no_room
 from ec_sweep.spec import Cell
 
@@ -38,6 +39,8 @@ class Attempt:
     """Trials that shared the machine with it, itself included."""
     seconds: float | None = None
     """From start to end, when it has ended."""
+    reached: int = 0
+    """Training steps in its last checkpoint."""
 
 
 def state_of(attempts: Sequence[Attempt]) -> State:
@@ -46,11 +49,13 @@ def state_of(attempts: Sequence[Attempt]) -> State:
 
 
 def lost_in_a_row(attempts: Sequence[Attempt]) -> int:
-    """Count the workers that a cell has lost since it last ended by itself."""
-    count = 0
-    for attempt in reversed(attempts):
+    """Count the workers that a cell has lost since it last got further or ended by itself."""
+    count = furthest = 0
+    for attempt in attempts:
         if attempt.state != "interrupted":
-            break
+            count = furthest = 0  # its checkpoint is gone
+        elif attempt.reached > furthest:
+            count, furthest = 0, attempt.reached
         count += attempt.failure == "lost"
     return count
 
@@ -59,7 +64,7 @@ class Ledger:
     """The attempts of one study, ``name@scale``."""
 
     def __init__(self, storage: "optuna.storages.RDBStorage", study: str) -> None:
-        self._storage = storage
+        self._storage = Reaching(storage, "the ledger")
         self._study_id = storage.get_study_id_from_name(study)
 
     def attempts(self) -> dict[str, list[Attempt]]:
@@ -79,6 +84,7 @@ class Ledger:
                 failure=attributes.get("failure"),
                 concurrency=attributes.get("concurrency", 1),
                 seconds=trial.duration.total_seconds() if trial.duration else None,
+                reached=attributes.get("reached", 0),
             )
             found.setdefault(attempt.cell, []).append(attempt)
         return found
@@ -124,15 +130,15 @@ class Ledger:
         number = self._storage.get_trial(trial_id).number
         return Attempt(number, str(cell.id), attempt, run_id, "running", None, concurrency)
 
-    def finish(self, number: int, result: Result) -> None:
-        """Tell how an attempt ended; telling it again changes nothing."""
+    def finish(self, number: int, result: Result, reached: int = 0) -> None:
+        """Tell how an attempt ended, and how many steps are safe; repeating it changes nothing."""
         from optuna.trial import TrialState
 
         trial_id = self._trial_id(number)
         if self._storage.get_trial(trial_id).state.is_finished():
             return
-        for name in ("outcome", "failure"):
-            value = getattr(result, name)
+        told = {"outcome": result.outcome, "failure": result.failure, "reached": reached or None}
+        for name, value in told.items():
             if value is not None:
                 self._storage.set_trial_user_attr(trial_id, name, value)
         states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
@@ -158,7 +164,7 @@ class Ledger:
         return set(self._storage.get_study_user_attrs(self._study_id).get("forgotten", ()))
 
     def _trial_id(self, number: int) -> int:
-        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+        return int(self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number))
 
 
 def open_ledger(home: Home, storage: str | None, study: str) -> Ledger:

@@ -115,8 +115,15 @@ def packed(name: str) -> Path:
 @contextmanager
 def open_atomically(path: Path) -> Iterator[BinaryIO]:
     """Open a file to write: at every instant it is the old one or the new one, never a part."""
+    import psutil
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    for other in path.parent.glob(f".{path.name}.*"):
+        writer = other.name.rpartition(".")[2].partition("-")[0]
+        if writer.isdigit() and not psutil.pid_exists(int(writer)):  # killed while writing
+            other.unlink(missing_ok=True)
+    prefix = f".{path.name}.{os.getpid()}-"
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file

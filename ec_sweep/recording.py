@@ -6,11 +6,12 @@ Every step can be repeated: what was done already changes nothing.
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from ec_sweep import checkpoints
 from ec_sweep.attempts import AttemptFolder, Result, now
 from ec_sweep.errors import EcsweepError
 from ec_sweep.ledger import Attempt, Ledger
@@ -24,11 +25,12 @@ _ORPHAN_WAIT = 30.0
 class Recorder:
     """Writes attempts' ends to tracker and ledger, in the order that makes crashes repairable."""
 
-    def __init__(self, home: Home, ledger: Ledger, tracker: Tracker) -> None:
-        self._home, self._ledger, self._tracker = home, ledger, tracker
+    def __init__(self, home: Home, study: str, ledger: Ledger, tracker: Tracker) -> None:
+        self._home, self._study = home, study
+        self._ledger, self._tracker = ledger, tracker
 
     def record(self, attempt: Attempt, result: Result) -> Result:
-        """Write an attempt's end: MLflow run, then Optuna trial, then the folder goes.
+        """Write an attempt's end: MLflow run, then Optuna trial, then its files go.
 
         Returns the result as it was recorded: out of memory beside other trials
         says nothing yet of the cell, which is to be tried alone.
@@ -37,45 +39,58 @@ class Recorder:
             result = replace(result, outcome="interrupted")
         folder = self._folder(attempt.run_id)
         self._tracker.finish(attempt.run_id, result, folder)
-        self._ledger.finish(attempt.number, result)
-        folder.remove()
+        self._ledger.finish(attempt.number, result, attempt.reached)
+        self._remove_files(attempt, over=result.outcome != "interrupted")
         return result
 
     def record_remains(self, attempt: Attempt) -> Result:
         """Record an attempt whose worker is gone, from what it left in its folder."""
         folder = self._folder(attempt.run_id)
         events, result = folder.events(), folder.result()
+        attempt = replace(attempt, reached=max([e.checkpoint for e in events], default=0))
         if result is None:
             value = self._tracker.finished_value(attempt.run_id)
             if value is None:
                 result = Result("interrupted", now())
             else:  # recorded in MLflow already; only the trial was not told
                 result = Result("complete", now(), value=value)
-                self._ledger.finish(attempt.number, result)
+                self._ledger.finish(attempt.number, result, attempt.reached)
+                self._remove_files(attempt, over=True)
                 return result
         if events:
             self._tracker.log(attempt.run_id, events)
         return self.record(attempt, result)
 
-    def repair(self) -> None:
-        """Bring ledger, tracker and work folders to one state after a driver that died."""
+    def repair(self, living: Container[str] = ()) -> None:
+        """Bring ledger, tracker and work folders to one state after a crash or an outage.
+
+        ``living`` are the runs of attempts that this driver's workers are at.
+        """
         known: set[str] = set()
         for attempts in self._ledger.attempts().values():
             for attempt in attempts:
                 known.add(attempt.run_id)
-                folder = self._folder(attempt.run_id)
+                if attempt.run_id in living:
+                    continue
                 if attempt.state == "running":
-                    self._check_orphan(attempt, folder)
+                    self._check_orphan(attempt, self._folder(attempt.run_id))
                     self.record_remains(attempt)
-                elif folder.path.exists():
-                    folder.remove()  # it died between telling the trial and this
-        forgotten = self._ledger.forgotten_runs()
-        for run in self._tracker.runs():
-            if run.run_id in forgotten:
-                self._tracker.forget([run.run_id])
-            elif run.status == "RUNNING" and run.run_id not in known:
+                else:  # it may have died between telling the trial and this
+                    last = attempt == attempts[-1]
+                    self._remove_files(attempt, over=last and attempt.state != "interrupted")
+        if forgotten := self._ledger.forgotten_runs():
+            active = {run.run_id for run in self._tracker.runs()}
+            self._tracker.forget(sorted(forgotten & active))
+        for run_id in self._tracker.unfinished():
+            if run_id not in known:
                 end = Result("interrupted", now())
-                self._tracker.finish(run.run_id, end, self._folder(run.run_id))
+                self._tracker.finish(run_id, end, self._folder(run_id))
+
+    def _remove_files(self, attempt: Attempt, over: bool) -> None:
+        """Delete an attempt's folder, and the cell's checkpoint where the cell is done with."""
+        self._folder(attempt.run_id).remove()
+        if over:
+            checkpoints.remove(self._home.checkpoint(self._study, attempt.cell))
 
     def _check_orphan(self, attempt: Attempt, folder: AttemptFolder) -> None:
         """Wait for a worker that outlives its driver; give up with an error."""

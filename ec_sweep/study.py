@@ -1,13 +1,13 @@
 """The driver: hands out the cells of a study and records what comes back.
 
 One driver per study, so there is nothing to race for. Every step of recording
-can be repeated, so a driver that dies at any point is repaired by the next.
+can be repeated, so a driver that dies at any point is repaired by the next, and
+one whose databases are away for a while tries again.
 """
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,8 +15,9 @@ import numpy as np
 from ec_sweep.attempts import AttemptFolder, Event, Result, Task
 from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError, StudyStoppedError
-from ec_sweep.executors import Executor
+from ec_sweep.executors import Executor, Message
 from ec_sweep.ledger import LOST_AT_MOST, Attempt, Ledger, State, lost_in_a_row, state_of
+from ec_sweep.outages import Outage, UnavailableError
 from ec_sweep.paths import Home
 from ec_sweep.recording import Recorder
 from ec_sweep.spec import Cell
@@ -86,8 +87,18 @@ def cells_to_run(
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What trials may take, and how much of one a crash may cost."""
+
+    checkpoint_every: float = 300
+    """Seconds of training from one checkpoint to the next."""
+    timeout: float | None = None
+    """Seconds that a trial may take."""
+
+
+@dataclass(frozen=True)
 class _Running:
-    """An attempt that a worker is at."""
+    """An attempt that a worker is at, or whose end waits to be recorded."""
 
     cell: Cell
     attempt: Attempt
@@ -104,25 +115,31 @@ class Driver:
         tracker: Tracker,
         executor: Executor,
         display: Display,
+        limits: Limits = Limits(),
     ) -> None:
         self._home = home
         self._plan = plan
-        self._recorder = Recorder(home, ledger, tracker)
+        self._recorder = Recorder(home, plan.study, ledger, tracker)
         self._ledger = ledger
         self._tracker = tracker
         self._executor = executor
         self._display = display
+        self._limits = limits
         self._running: dict[str, _Running] = {}
+        self._said: deque[Message] = deque()
+        self._outage = Outage()
         self._waiting: deque[Cell] = deque()
         self._alone: deque[Cell] = deque()
         self._history: dict[str, list[Attempt]] = {}
         self._errors: defaultdict[str, set[str]] = defaultdict(set)
+        self._asked = 0
 
     def run(self, cells: Sequence[Cell], parent: str, interrupts: Callable[[], int]) -> None:
         """Run cells until all are recorded, or until interrupted.
 
         ``interrupts`` counts the user's Ctrl-C: the first stops cleanly, the
-        second at once; both leave the study to go on from.
+        second at once; both leave the study to go on from. While a database is
+        away, trials go on and what they say waits.
 
         Raises:
             EcsweepError: workers cannot start, or results cannot be written.
@@ -140,27 +157,67 @@ class Driver:
             raise
 
     def _loop(self, parent: str, interrupts: Callable[[], int]) -> None:
-        asked = 0
-        while self._running or ((self._waiting or self._alone) and not asked):
-            if interrupts() > asked:
-                asked = interrupts()
-                self._interrupt(asked)
+        while self._running or ((self._waiting or self._alone) and not self._asked):
+            self._check_home()
+            if interrupts() > self._asked:
+                self._asked = interrupts()
+                self._interrupt()
                 continue
-            if not asked:
+            self._write(parent)
+            if self._asked and self._outage.reason and not self._training:
+                self._leave_to_the_next()
+            if self._running or self._outage.reason:
+                self._said.extend(self._executor.poll(_POLL))
+
+    @property
+    def _training(self) -> bool:
+        """Whether a worker is at a trial: not all that run have said how they ended."""
+        ended = {said.run_id for said in self._said if isinstance(said.content, Result)}
+        return bool(self._running.keys() - ended)
+
+    def _write(self, parent: str) -> None:
+        """Record what trials have said and start new ones; what cannot be written now waits."""
+        if self._outage.waits:
+            return
+        try:
+            self._record()
+            if self._outage.reason:  # what was being written when it began may be there or not
+                self._recorder.repair(self._running)
+                self._history = self._ledger.attempts()
+                self._display.note("Everything that waited is recorded.")
+                self._outage.end()
+            if not self._asked:
                 self._hand_out(parent)
-            for run_id, messages in groupby(self._executor.poll(_POLL), lambda said: said.run_id):
-                contents = [message.content for message in messages]
-                self._observe(run_id, [event for event in contents if isinstance(event, Event)])
-                for content in contents:
-                    if isinstance(content, Result):
-                        self._conclude(run_id, content)
+        except UnavailableError as error:
+            if not self._outage.reason:
+                self._display.note(f"{error} Trials go on; what they measure waits.")
+            self._outage.begin(str(error))
+
+    def _record(self) -> None:
+        """Record what trials have said, in order; it is forgotten only when it is written."""
+        while self._said:
+            run_id, first = self._said[0]
+            if isinstance(first, Result):
+                self._conclude(run_id, first)
+                self._said.popleft()
+                continue
+            events = []
+            for message in self._said:  # as many as go into one write
+                if message.run_id != run_id or isinstance(message.content, Result):
+                    break
+                events.append(message.content)
+            self._observe(run_id, events)
+            for _ in events:
+                self._said.popleft()
 
     def _hand_out(self, parent: str) -> None:
         while self._waiting and len(self._running) < self._executor.slots:
-            self._issue(self._waiting.popleft(), parent, self._executor.slots)
+            self._issue(self._waiting[0], parent, self._executor.slots)
+            self._waiting.popleft()
         if self._alone and not self._running:
             self._executor.release()  # what idle workers hold in memory is missing to this cell
-            self._issue(self._alone.popleft(), parent, 1)
+            self._issue(self._alone[0], parent, 1)
+            self._alone.popleft()
 
     def _issue(self, cell: Cell, parent: str, concurrency: int) -> None:
         """Start an attempt: MLflow run, then Optuna trial, then the worker."""
@@ -182,25 +239,37 @@ class Driver:
                 dataset=dataset.folder,
                 sizes=dataset.sizes(cell.hyperparameters.train_size),
                 classes=len(dataset.card["classes"]),
+                checkpoint=self._home.checkpoint(self._plan.study, attempt.cell),
+                checkpoint_every=self._limits.checkpoint_every,
+                timeout=self._limits.timeout,
             )
         )
         self._display.started(cell)
 
     def _observe(self, run_id: str, events: Sequence[Event]) -> None:
-        if events:
-            self._tracker.log(run_id, events)
+        self._tracker.log(run_id, events)
+        running = self._running[run_id]
         for event in events:
             if event.epoch:
-                self._display.epoch(self._running[run_id].cell, event.epoch, event.metrics)
+                self._display.epoch(running.cell, event.epoch, event.metrics)
+            if event.checkpoint:
+                attempt = replace(running.attempt, reached=event.checkpoint)
+                running = self._running[run_id] = replace(running, attempt=attempt)
+            if "resumed" in event.environment:
+                self._display.note(f"{running.cell.id} goes on {event.environment['resumed']}")
 
     def _conclude(self, run_id: str, result: Result) -> None:
         """Record an attempt, and decide whether its cell is tried again."""
-        running = self._running.pop(run_id)
+        running = self._running[run_id]
         cell, history = running.cell, self._history.setdefault(running.attempt.cell, [])
-        if result.failure == "lost" and lost_in_a_row(history) + 1 >= LOST_AT_MOST:
+        ended = replace(running.attempt, state=result.outcome, failure=result.failure)
+        if result.failure == "lost" and self._asked:
+            result = replace(result, failure=None)  # the signal to stop reached the worker as well
+        elif result.failure == "lost" and lost_in_a_row([*history, ended]) >= LOST_AT_MOST:
             result = replace(result, outcome="not_available")
         result = self._recorder.record(running.attempt, result)
-        history.append(replace(running.attempt, state=result.outcome, failure=result.failure))
+        del self._running[run_id]
+        history.append(replace(ended, state=result.outcome, failure=result.failure))
         self._display.ended(cell, result)
         if result.outcome == "interrupted" and result.failure:  # lost, or packed too tight
             alone = result.failure == "oom" or running.attempt.concurrency < self._executor.slots
@@ -219,8 +288,17 @@ class Driver:
                 f"the same error in {len(cells)} cells stopped the study:\n{result.traceback}"
             )
 
-    def _interrupt(self, asked: int) -> None:
-        if asked == 1:
+    def _check_home(self) -> None:
+        """Raise an error when the home folder is gone: SQLite would go on writing to nowhere."""
+        if not self._home.work.is_dir():
+            self._running.clear()  # there is nothing left to record them in
+            raise EcsweepError(
+                f"the home folder {self._home.root} was removed while the study ran. Bring it "
+                "back; the same command then goes on from what it holds."
+            )
+
+    def _interrupt(self) -> None:
+        if self._asked == 1:
             self._display.note("Stopping: waiting for the running trials (Ctrl-C again: at once).")
             self._executor.stop()
         else:
@@ -229,7 +307,16 @@ class Driver:
     def _end_at_once(self) -> None:
         """Kill the workers, and record what their attempts have come to."""
         self._executor.close()
-        for run_id, running in list(self._running.items()):
-            del self._running[run_id]
-            result = self._recorder.record_remains(running.attempt)
-            self._display.ended(running.cell, result)
+        try:
+            for run_id, running in list(self._running.items()):
+                result = self._recorder.record_remains(running.attempt)
+                del self._running[run_id]
+                self._display.ended(running.cell, result)
+        except UnavailableError as error:
+            self._outage.begin(str(error))
+            self._leave_to_the_next()
+
+    def _leave_to_the_next(self) -> None:
+        """Leave what cannot be recorded in the work folders, where the next driver finds it."""
+        self._display.note(f"{self._outage.reason} The next start records what is missing.")
+        self._running.clear()

@@ -13,6 +13,7 @@ import ec_sweep
 from ec_sweep.attempts import AttemptFolder, Event, Result, now
 from ec_sweep.errors import EcsweepError
 from ec_sweep.mlflow_store import connect, is_local, pages
+from ec_sweep.outages import Reaching
 from ec_sweep.paths import Home
 from ec_sweep.spec import Cell
 
@@ -51,7 +52,7 @@ class Tracker:
     """The MLflow experiment of one study, ``name@scale``."""
 
     def __init__(self, client: "MlflowClient", experiment_id: str, study: str) -> None:
-        self._client = client
+        self._client = Reaching(client, "MLflow")
         self._experiment_id = experiment_id
         self._study = study
 
@@ -213,7 +214,8 @@ class Tracker:
         run = self._client.get_run(run_id)
         if run.info.status != "FINISHED":
             return None
-        return run.data.metrics.get("val_accuracy")
+        value: float | None = run.data.metrics.get("val_accuracy")
+        return value
 
     @property
     def any_run(self) -> bool:
@@ -237,6 +239,11 @@ class Tracker:
                 )
             )
         return found
+
+    def unfinished(self) -> list[str]:
+        """Return the runs of attempts that have not ended."""
+        condition = "tags.`ecsweep.role` = 'attempt' AND attributes.status = 'RUNNING'"
+        return [str(run.info.run_id) for run in self._search(condition)]
 
     def forget(self, run_ids: Sequence[str]) -> None:
         """Delete runs, as the MLflow UI does: its bin keeps them."""

@@ -110,7 +110,7 @@ class Setup:
         executor = ScriptedExecutor(slots, script)
         driver = Driver(self.home, self.plan, ledger, tracker, executor, Quiet())
         parent = tracker.open_parent("")
-        Recorder(self.home, ledger, tracker).repair()
+        Recorder(self.home, NAME, ledger, tracker).repair()
         todo = cells_to_run(self.cells, ledger.attempts(), retry_failed)
         driver.run(todo, parent, lambda: 0)
         return executor
