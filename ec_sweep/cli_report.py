@@ -54,7 +54,8 @@ def write_reports(
     check_range("--table", table, 7)
     if sum([bool(studies), report_all, table is not None, claims]) != 1:
         raise EcsweepError("report takes one of: STUDY..., --table N, --claims, --all.")
-    found = app.publisher(place(home), scale, wanted, out)
+    names = [spec.load(planning.find_sweep(study)).study for study in studies or []]
+    found = app.publisher(place(home), scale, wanted, out, only=names or None)
     if table is not None:
         laid_out, files = found.paper_table(table)
         output.print_table(laid_out)
@@ -66,8 +67,7 @@ def write_reports(
         output.print_files("Wrote", files)
     elif report_all:
         publish(found)
-    for study in studies or []:
-        name = spec.load(planning.find_sweep(study)).study
+    for name in names:
         made = found.report(name)
         output.print_table(layouts.study_table(made))
         output.print_files("Wrote", found.study(name))

@@ -1,17 +1,22 @@
 """Which attempts at which cells run, are done or failed: Optuna's study is the only truth."""
 
+import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ec_sweep.attempts import Outcome, Result
+from ec_sweep.direct import OPTUNA_SCHEMA, reading
 from ec_sweep.errors import EcsweepError
 from ec_sweep.paths import Home, check_sqlite, make_database, no_room
 from ec_sweep.spec import Cell
 
 if TYPE_CHECKING:
+    import sqlite3
+
     import optuna
 
 State = Literal["waiting", "running"] | Outcome
@@ -55,6 +60,21 @@ def lost_in_a_row(attempts: Sequence[Attempt]) -> int:
     return count
 
 
+_TRIALS = """
+    SELECT trial_id, number, state, datetime_start, datetime_complete
+    FROM trials JOIN studies USING (study_id) WHERE study_name = ? ORDER BY trial_id
+"""
+_ATTRIBUTES = """
+    SELECT trial_id, key, value_json
+    FROM trial_user_attributes JOIN trials USING (trial_id) JOIN studies USING (study_id)
+    WHERE study_name = ?
+"""
+_FORGOTTEN = """
+    SELECT value_json FROM study_user_attributes JOIN studies USING (study_id)
+    WHERE study_name = ? AND key = 'forgotten'
+"""
+
+
 class Ledger:
     """The attempts of one study, ``name@scale``."""
 
@@ -64,24 +84,12 @@ class Ledger:
 
     def attempts(self) -> dict[str, list[Attempt]]:
         """Return the attempts at each cell, oldest first."""
-        found: dict[str, list[Attempt]] = {}
         forgotten = self._forgotten()
-        for trial in self._storage.get_all_trials(self._study_id, deepcopy=False):
-            attributes = trial.user_attrs
-            if "cell" not in attributes or trial.number in forgotten:
-                continue
-            attempt = Attempt(
-                number=trial.number,
-                cell=attributes["cell"],
-                attempt=attributes["attempt"],
-                run_id=attributes["run_id"],
-                state=_state(trial),
-                failure=attributes.get("failure"),
-                concurrency=attributes.get("concurrency", 1),
-                seconds=trial.duration.total_seconds() if trial.duration else None,
-            )
-            found.setdefault(attempt.cell, []).append(attempt)
-        return found
+        return _by_cell(
+            _attempt(trial.number, trial.state.name, trial.user_attrs, trial.duration)
+            for trial in self._storage.get_all_trials(self._study_id, deepcopy=False)
+            if "cell" in trial.user_attrs and trial.number not in forgotten
+        )
 
     def start(
         self,
@@ -191,6 +199,39 @@ def find_ledger(home: Home, storage: str | None, study: str) -> Ledger | None:
         return None
 
 
+def known_attempts(home: Home, storage: str | None, study: str) -> dict[str, list[Attempt]]:
+    """Return the attempts at each cell of a study, oldest first.
+
+    The home folder's own database is read directly: Optuna takes a second to
+    import, and more for thousands of trials.
+    """
+    if storage is None:
+        with reading(home.studies_db, OPTUNA_SCHEMA) as database:
+            if database:
+                return _read(database, study)
+    ledger = find_ledger(home, storage, study)
+    return ledger.attempts() if ledger else {}
+
+
+def _read(database: "sqlite3.Connection", study: str) -> dict[str, list[Attempt]]:
+    """Return what `Ledger.attempts` does."""
+    attributes: dict[int, dict[str, Any]] = {}
+    for trial, key, value in database.execute(_ATTRIBUTES, [study]):
+        attributes.setdefault(trial, {})[key] = json.loads(value)
+    forgotten = {
+        number for (value,) in database.execute(_FORGOTTEN, [study]) for number in json.loads(value)
+    }
+    return _by_cell(
+        _attempt(number, state, attributes[trial], _between(start, end))
+        for trial, number, state, start, end in database.execute(_TRIALS, [study])
+        if "cell" in attributes.get(trial, {}) and number not in forgotten
+    )
+
+
+def _between(start: str | None, end: str | None) -> timedelta | None:
+    return datetime.fromisoformat(end) - datetime.fromisoformat(start) if start and end else None
+
+
 def _sqlite_path(home: Home, storage: str | None) -> Path | None:
     """Return the file that holds the ledger, ``None`` when it is on a server."""
     if storage is None:
@@ -230,12 +271,31 @@ def _storage(home: Home, storage: str | None) -> "optuna.storages.RDBStorage":
     return rdb
 
 
-def _state(trial: "optuna.trial.FrozenTrial") -> State:
+def _by_cell(attempts: Iterable[Attempt]) -> dict[str, list[Attempt]]:
+    found: dict[str, list[Attempt]] = {}
+    for attempt in attempts:
+        found.setdefault(attempt.cell, []).append(attempt)
+    return found
+
+
+def _attempt(
+    number: int, state: str, attributes: Mapping[str, Any], duration: timedelta | None
+) -> Attempt:
+    """Return an attempt from Optuna's state and the attributes that were kept with it."""
+    return Attempt(
+        number=number,
+        cell=attributes["cell"],
+        attempt=attributes["attempt"],
+        run_id=attributes["run_id"],
+        state=_state(state, attributes),
+        failure=attributes.get("failure"),
+        concurrency=attributes.get("concurrency", 1),
+        seconds=duration.total_seconds() if duration else None,
+    )
+
+
+def _state(state: str, attributes: Mapping[str, Any]) -> State:
     """Return the state that Optuna's own, and the outcome kept beside it, stand for."""
-    if trial.state.name == "RUNNING":
-        return "running"
-    if trial.state.name == "COMPLETE":
-        return "complete"
-    if trial.state.name == "PRUNED":
-        return "pruned"
-    return cast(State, trial.user_attrs.get("outcome", "interrupted"))
+    if state in ("RUNNING", "COMPLETE", "PRUNED"):
+        return cast(State, state.lower())
+    return cast(State, attributes.get("outcome", "interrupted"))

@@ -16,7 +16,7 @@ from ec_sweep.layouts import Table
 from ec_sweep.machine import usable_cores
 from ec_sweep.paths import write_atomically
 from ec_sweep.report import Report, Row
-from ec_sweep.tracking import Tracker
+from ec_sweep.stored import Measured
 
 FORMATS = (*tables.FORMATS, *figures.FORMATS)
 DEFAULT_FORMATS = (*tables.FORMATS, "svg")
@@ -34,7 +34,7 @@ class Publisher:
     """Writes what has been run at one scale into a folder."""
 
     def __init__(
-        self, trackers: Mapping[str, Tracker], scale: str, formats: Sequence[str], folder: Path
+        self, trackers: Mapping[str, Measured], scale: str, formats: Sequence[str], folder: Path
     ) -> None:
         self._trackers, self.scale = trackers, scale
         self._formats, self._folder = formats, folder
@@ -184,7 +184,7 @@ class Publisher:
         return rows, {cell: o for cell, o in cells.items() if o["params"] in params}
 
     def _figures(
-        self, made: Report, tracker: Tracker, best: Sequence[analysis.Selected]
+        self, made: Report, tracker: Measured, best: Sequence[analysis.Selected]
     ) -> list[Path]:
         if not self._draws:
             return []

@@ -1,10 +1,9 @@
-"""What the attempts measured: MLflow is the only truth, and only this module speaks to it."""
+"""What the attempts measured: MLflow is the only truth, and only this module writes it."""
 
 import functools
 import hashlib
 import json
-from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
@@ -15,6 +14,14 @@ from ec_sweep.errors import EcsweepError
 from ec_sweep.mlflow_store import connect, is_local, pages
 from ec_sweep.paths import Home
 from ec_sweep.spec import Cell
+from ec_sweep.stored import (
+    Measured,
+    StoredStudy,
+    TrackedRun,
+    no_plan,
+    no_predictions,
+    stored_studies,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,31 +36,20 @@ _STATUS = {
 }
 
 
-@dataclass(frozen=True)
-class TrackedRun:
-    """One attempt at a cell, as MLflow holds it."""
-
-    run_id: str
-    cell: str
-    seed: int
-    status: str
-    metrics: dict[str, float]
-    params: dict[str, str]
-    tags: dict[str, str]
-
-    @property
-    def exclusive(self) -> bool:
-        """Whether it had the machine to itself, so that its times mean something."""
-        return self.tags.get("ecsweep.concurrency") == "1"
-
-
 class Tracker:
     """The MLflow experiment of one study, ``name@scale``."""
 
-    def __init__(self, client: "MlflowClient", experiment_id: str, study: str) -> None:
+    def __init__(
+        self,
+        client: "MlflowClient",
+        experiment_id: str,
+        study: str,
+        stored: StoredStudy | None = None,
+    ) -> None:
         self._client = client
         self._experiment_id = experiment_id
         self._study = study
+        self._stored = stored
 
     def open_parent(self, title: str) -> str:
         """Return the study's parent run, opened for another session."""
@@ -127,10 +123,7 @@ class Tracker:
         try:
             return Path(self._client.download_artifacts(run_id, name)).read_text()
         except (MlflowException, OSError) as error:
-            raise EcsweepError(
-                f"what was last asked of {self._study} is missing from MLflow's artifacts. "
-                f"Ask again: ecsweep study {self._name} --scale {self._scale} --defaults"
-            ) from error
+            raise no_plan(self._study) from error
 
     def predictions(self, run_id: str) -> Path:
         """Return the file of a run's test ids, labels and probabilities."""
@@ -139,11 +132,7 @@ class Tracker:
         try:
             return Path(self._client.download_artifacts(run_id, "predictions.npz"))
         except (MlflowException, OSError) as error:
-            raise EcsweepError(
-                f"the predictions of run {run_id} of {self._study} are missing from MLflow's "
-                f"artifacts. Train its cell again: ecsweep forget {self._name} --scale "
-                f"{self._scale}, then ecsweep study {self._name} --scale {self._scale}"
-            ) from error
+            raise no_predictions(self._study, run_id) from error
 
     def history(self, run_id: str, metric: str) -> list[float]:
         """Return a metric's value after each epoch, from the first on."""
@@ -222,6 +211,8 @@ class Tracker:
 
     def runs(self) -> list[TrackedRun]:
         """Return every attempt of the study, oldest first."""
+        if self._stored:  # thousands at once; through MLflow each takes milliseconds
+            return self._stored.runs()
         found = []
         for run in self._search("tags.`ecsweep.role` = 'attempt'"):
             tags = run.data.tags
@@ -281,29 +272,34 @@ def open_tracker(home: Home, study: str) -> Tracker:
     return Tracker(client, client.create_experiment(study, location, tags), study)
 
 
-def tracked_studies(home: Home, scale: str) -> dict[str, Tracker]:
-    """Return the trackers of all studies that have been asked for at a scale, by study."""
+def tracked_studies(
+    home: Home, scale: str, only: Sequence[str] | None = None
+) -> dict[str, Measured]:
+    """Return, by study, all that have been asked for at a scale, or some."""
+    if only is not None:
+        asked = {name: find_tracker(home, f"{name}@{scale}") for name in only}
+        return {name: tracker for name, tracker in asked.items() if tracker and tracker.asked}
     if is_local(home) and not home.mlflow_db.exists():
         return {}
-    client = connect(home)
-    names = [
-        experiment.name
-        for experiment in pages(client.search_experiments)
-        if experiment.name.endswith(f"@{scale}")
-    ]
-    trackers = {name: _existing(home, client, name) for name in sorted(names)}
+    found: Mapping[str, Measured | None] | None = stored_studies(home)
+    if found is None:
+        client = connect(home)
+        names = sorted(experiment.name for experiment in pages(client.search_experiments))
+        some = [name for name in names if name.endswith(f"@{scale}")]
+        found = {name: _existing(home, client, name) for name in some}
     return {
         name.partition("@")[0]: tracker
-        for name, tracker in trackers.items()
-        if tracker and tracker.asked
+        for name, tracker in found.items()
+        if tracker and name.endswith(f"@{scale}") and tracker.asked
     }
 
 
-def find_tracker(home: Home, study: str) -> Tracker | None:
+def find_tracker(home: Home, study: str) -> Measured | None:
     """Open the experiment of a study for reading, ``None`` when there is none yet."""
     if is_local(home) and not home.mlflow_db.exists():
         return None
-    return _existing(home, connect(home), study)
+    stored = stored_studies(home)
+    return _existing(home, connect(home), study) if stored is None else stored.get(study)
 
 
 def _existing(home: Home, client: "MlflowClient", study: str) -> Tracker | None:
@@ -322,7 +318,8 @@ def _existing(home: Home, client: "MlflowClient", study: str) -> Tracker | None:
                 f"this home was {before.parents[1]} when {study} was run, and MLflow keeps "
                 "absolute paths. Move it back, or make the old path a link to the new."
             )
-    return Tracker(client, experiment.experiment_id, study)
+    stored = (stored_studies(home) or {}).get(study)
+    return Tracker(client, experiment.experiment_id, study, stored)
 
 
 def _param(value: object) -> str:
