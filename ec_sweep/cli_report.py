@@ -71,6 +71,8 @@ def write_reports(
         made = found.report(name)
         output.print_table(layouts.study_table(made))
         output.print_files("Wrote", found.study(name))
+        if name in found.left_out:
+            typer.echo(found.left_out[name])
 
 
 def publish(found: "Publisher") -> None:
@@ -81,5 +83,7 @@ def publish(found: "Publisher") -> None:
         raise EcsweepError(f"nothing has been run at {found.scale} scale yet. See: ecsweep studies")
     for what, files in found.everything():
         output.print_files(what, files)
+        if what in found.left_out:
+            typer.echo(found.left_out[what])
     if found.problems:
         raise EcsweepError(f"{len(found.problems)} reports could not be made, see above.")

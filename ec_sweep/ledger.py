@@ -1,5 +1,6 @@
 """Which attempts at which cells run, are done or failed: Optuna's study is the only truth."""
 
+import contextlib
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -81,6 +82,7 @@ class Ledger:
     def __init__(self, storage: "optuna.storages.RDBStorage", study: str) -> None:
         self._storage = storage
         self._study_id = storage.get_study_id_from_name(study)
+        self._trial_ids: dict[int, int] = {}
 
     def attempts(self) -> dict[str, list[Attempt]]:
         """Return the attempts at each cell, oldest first."""
@@ -130,23 +132,26 @@ class Ledger:
         )
         trial_id = self._storage.create_new_trial(self._study_id, trial)
         number = self._storage.get_trial(trial_id).number
+        self._trial_ids[number] = trial_id
         return Attempt(number, str(cell.id), attempt, run_id, "running", None, concurrency)
 
     def finish(self, number: int, result: Result) -> None:
         """Tell how an attempt ended; telling it again changes nothing."""
+        from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState
 
         trial_id = self._trial_id(number)
-        if self._storage.get_trial(trial_id).state.is_finished():
-            return
-        for name in ("outcome", "failure"):
-            value = getattr(result, name)
-            if value is not None:
-                self._storage.set_trial_user_attr(trial_id, name, value)
         states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
         state = states.get(result.outcome, TrialState.FAIL)
-        values = None if result.value is None else [result.value]
-        self._storage.set_trial_state_values(trial_id, state, values)
+        # Optuna has one state for all that did not complete; which it was stands beside it.
+        kept = {"outcome": None if result.outcome in states else result.outcome}
+        with contextlib.suppress(UpdateFinishedTrialError):  # told already
+            for name, value in {**kept, "failure": result.failure}.items():
+                if value is not None:
+                    self._storage.set_trial_user_attr(trial_id, name, value)
+            values = None if result.value is None else [result.value]
+            self._storage.set_trial_state_values(trial_id, state, values)
+        self._trial_ids.pop(number, None)
 
     def forget(self, cells: set[str]) -> list[Attempt]:
         """Leave the attempts at these cells out from now on; returns them."""
@@ -166,6 +171,9 @@ class Ledger:
         return set(self._storage.get_study_user_attrs(self._study_id).get("forgotten", ()))
 
     def _trial_id(self, number: int) -> int:
+        """Return the id of a trial in its storage; of those begun here it is known."""
+        if number in self._trial_ids:
+            return self._trial_ids[number]
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
 

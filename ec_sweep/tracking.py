@@ -25,7 +25,7 @@ from ec_sweep.stored import (
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Metric, Run
 
 _STATUS = {
     "complete": "FINISHED",
@@ -50,6 +50,8 @@ class Tracker:
         self._experiment_id = experiment_id
         self._study = study
         self._stored = stored
+        self._waiting: dict[str, dict[str, str]] = {}
+        """Tags of a run that its next write takes along."""
 
     def open_parent(self, title: str) -> str:
         """Return the study's parent run, opened for another session."""
@@ -169,33 +171,46 @@ class Tracker:
         return str(run.info.run_id)
 
     def log(self, run_id: str, events: Sequence[Event]) -> None:
-        """Log events under their own times, so that logging them again changes nothing."""
-        from mlflow.entities import Metric, RunTag
+        """Log events under their own times, so that logging them again changes nothing.
+
+        What a run is on waits for its first metrics: a write costs more than what it writes.
+        """
+        from mlflow.entities import Metric
 
         metrics = [
             Metric(name, value, event.timestamp, event.epoch)
             for event in events
             for name, value in event.metrics.items()
         ]
-        environment = {key: text for event in events for key, text in event.environment.items()}
-        tags = [RunTag(f"ecsweep.environment.{key}", text) for key, text in environment.items()]
-        self._client.log_batch(run_id, metrics, tags=tags)
+        for event in events:
+            tags = {f"ecsweep.environment.{key}": text for key, text in event.environment.items()}
+            self._waiting.setdefault(run_id, {}).update(tags)
+        if metrics:
+            self._log_batch(run_id, metrics, {})
 
     def finish(self, run_id: str, result: Result, folder: AttemptFolder) -> None:
         """Log an attempt's result and artifacts and end its run; repeating it changes nothing."""
-        from mlflow.entities import Metric, RunTag
+        from mlflow.entities import Metric
 
         tags = {"ecsweep.failure": result.failure, "ecsweep.message": result.message[:2000]}
-        self._client.log_batch(
+        self._log_batch(
             run_id,
             [Metric(name, value, result.timestamp, 0) for name, value in result.metrics.items()],
-            tags=[RunTag(name, text) for name, text in tags.items() if text],
+            {name: text for name, text in tags.items() if text},
         )
         if result.traceback:
             self._client.log_text(run_id, result.traceback, "traceback.txt")
         if result.outcome == "complete" and folder.predictions.exists():
             self._client.log_artifact(run_id, str(folder.predictions))
         self._client.set_terminated(run_id, _STATUS[result.outcome], end_time=result.timestamp)
+
+    def _log_batch(self, run_id: str, metrics: "list[Metric]", tags: Mapping[str, str]) -> None:
+        """Log metrics and tags, and the tags that waited."""
+        from mlflow.entities import RunTag
+
+        tags = {**self._waiting.get(run_id, {}), **tags}
+        self._client.log_batch(run_id, metrics, tags=[RunTag(*tag) for tag in tags.items()])
+        self._waiting.pop(run_id, None)
 
     def finished_value(self, run_id: str) -> float | None:
         """Return the final validation accuracy of a run that is FINISHED, else ``None``."""
