@@ -16,8 +16,6 @@ from ec_sweep.paths import Home, check_sqlite, make_database, no_room
 from ec_sweep.spec import Cell
 
 if TYPE_CHECKING:
-    import sqlite3
-
     import optuna
 
 State = Literal["waiting", "running"] | Outcome
@@ -79,13 +77,21 @@ _FORGOTTEN = """
 class Ledger:
     """The attempts of one study, ``name@scale``."""
 
-    def __init__(self, storage: "optuna.storages.RDBStorage", study: str) -> None:
+    def __init__(
+        self, storage: "optuna.storages.RDBStorage", study: str, database: Path | None = None
+    ) -> None:
         self._storage = storage
+        self._study = study
+        self._database = database  # what can be read without Optuna
         self._study_id = storage.get_study_id_from_name(study)
         self._trial_ids: dict[int, int] = {}
 
     def attempts(self) -> dict[str, list[Attempt]]:
         """Return the attempts at each cell, oldest first."""
+        if self._database:
+            found = _read(self._database, self._study)
+            if found is not None:
+                return found
         forgotten = self._forgotten()
         return _by_cell(
             _attempt(trial.number, trial.state.name, trial.user_attrs, trial.duration)
@@ -163,6 +169,8 @@ class Ledger:
     def forgotten_runs(self) -> set[str]:
         """Return the MLflow runs of forgotten attempts."""
         forgotten = self._forgotten()
+        if not forgotten:
+            return set()
         trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
         return {trial.user_attrs["run_id"] for trial in trials if trial.number in forgotten}
 
@@ -191,7 +199,7 @@ def open_ledger(home: Home, storage: str | None, study: str) -> Ledger:
         make_database(home.studies_db, optuna.storages.RDBStorage)
     rdb = _storage(home, storage)
     optuna.create_study(study_name=study, storage=rdb, direction="maximize", load_if_exists=True)
-    return Ledger(rdb, study)
+    return Ledger(rdb, study, None if storage else home.studies_db)
 
 
 def find_ledger(home: Home, storage: str | None, study: str) -> Ledger | None:
@@ -213,25 +221,27 @@ def known_attempts(home: Home, storage: str | None, study: str) -> dict[str, lis
     The home folder's own database is read directly: Optuna takes a second to
     import, and more for thousands of trials.
     """
-    if storage is None:
-        with reading(home.studies_db, OPTUNA_SCHEMA) as database:
-            if database:
-                return _read(database, study)
+    found = _read(home.studies_db, study) if storage is None else None
+    if found is not None:
+        return found
     ledger = find_ledger(home, storage, study)
     return ledger.attempts() if ledger else {}
 
 
-def _read(database: "sqlite3.Connection", study: str) -> dict[str, list[Attempt]]:
-    """Return what `Ledger.attempts` does."""
+def _read(path: Path, study: str) -> dict[str, list[Attempt]] | None:
+    """Return what `Ledger.attempts` does, ``None`` where only Optuna can."""
+    with reading(path, OPTUNA_SCHEMA) as database:
+        if database is None:
+            return None
+        rows = [database.execute(q, [study]).fetchall() for q in (_ATTRIBUTES, _TRIALS, _FORGOTTEN)]
+    of_trials, trials, of_study = rows
     attributes: dict[int, dict[str, Any]] = {}
-    for trial, key, value in database.execute(_ATTRIBUTES, [study]):
+    for trial, key, value in of_trials:
         attributes.setdefault(trial, {})[key] = json.loads(value)
-    forgotten = {
-        number for (value,) in database.execute(_FORGOTTEN, [study]) for number in json.loads(value)
-    }
+    forgotten = {number for (value,) in of_study for number in json.loads(value)}
     return _by_cell(
         _attempt(number, state, attributes[trial], _between(start, end))
-        for trial, number, state, start, end in database.execute(_TRIALS, [study])
+        for trial, number, state, start, end in trials
         if "cell" in attributes.get(trial, {}) and number not in forgotten
     )
 
