@@ -71,8 +71,7 @@ def write_reports(
         made = found.report(name)
         output.print_table(layouts.study_table(made))
         output.print_files("Wrote", found.study(name))
-        if name in found.left_out:
-            typer.echo(found.left_out[name])
+        _say_left_out(found, name)
 
 
 def publish(found: "Publisher") -> None:
@@ -83,7 +82,12 @@ def publish(found: "Publisher") -> None:
         raise EcsweepError(f"nothing has been run at {found.scale} scale yet. See: ecsweep studies")
     for what, files in found.everything():
         output.print_files(what, files)
-        if what in found.left_out:
-            typer.echo(found.left_out[what])
+        _say_left_out(found, what)
     if found.problems:
         raise EcsweepError(f"{len(found.problems)} reports could not be made, see above.")
+
+
+def _say_left_out(found: "Publisher", study: str) -> None:
+    """Say what the report of a study with too many rows does not show."""
+    if study in found.left_out:
+        typer.echo(found.left_out[study])
