@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+from ec_sweep.errors import EcsweepError
 from ec_sweep.paths import check_sqlite
 
 OPTUNA_SCHEMA = "v3.2.0.a"
@@ -22,7 +23,7 @@ def reading(path: Path, schema: str) -> Iterator[sqlite3.Connection | None]:
     """Yield one state of a database to read, ``None`` unless it is there and of this schema.
 
     Raises:
-        EcsweepError: SQLite cannot be used there.
+        EcsweepError: SQLite cannot be used there, or the database cannot be read.
     """
     check_sqlite(path)
     if not path.exists():
@@ -30,10 +31,18 @@ def reading(path: Path, schema: str) -> Iterator[sqlite3.Connection | None]:
         return
     # Writable, though nothing is written: a reader that may not write cannot tidy the log away.
     uri = f"file:{quote(str(path))}?mode=rw"
-    with closing(sqlite3.connect(uri, uri=True, timeout=60, isolation_level=None)) as connection:
-        connection.execute("BEGIN")
-        try:
-            found = connection.execute("SELECT version_num FROM alembic_version").fetchall()
-        except sqlite3.OperationalError:  # no such table, or no way to read it
-            found = []
-        yield connection if found == [(schema,)] else None
+    try:
+        with closing(sqlite3.connect(uri, uri=True, timeout=60, isolation_level=None)) as database:
+            database.execute("BEGIN")
+            yield database if _schema_of(database) == schema else None
+    except sqlite3.DatabaseError as error:
+        raise EcsweepError(f"{path}: cannot be read ({error}).") from error
+
+
+def _schema_of(database: sqlite3.Connection) -> str | None:
+    """Return the version that the library's migrations keep in the database."""
+    table = "SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'"
+    if not database.execute(table).fetchone():
+        return None
+    rows = database.execute("SELECT version_num FROM alembic_version").fetchall()
+    return str(rows[0][0]) if len(rows) == 1 else None

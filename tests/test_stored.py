@@ -2,9 +2,11 @@
 
 import json
 import math
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 
 from ec_sweep import building, ledger, planning, publishing, stored, tracking
 from ec_sweep.attempts import AttemptFolder, Event, Result, Task
+from ec_sweep.errors import EcsweepError
 from ec_sweep.mlflow_store import connect
 from ec_sweep.paths import Home
 from ec_sweep.planning import Place
@@ -144,6 +147,17 @@ def test_what_only_reads_needs_neither_mlflow_nor_optuna(studied: Setup, command
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "light"
+
+
+def test_a_damaged_database_is_an_error_in_one_line(studied: Setup, tmp_path: Path) -> None:
+    """Not a traceback, and not an empty study."""
+    path = tmp_path / "mlflow.db"
+    whole, damaged = map(sqlite3.connect, (studied.home.mlflow_db, path))
+    with closing(whole), closing(damaged):
+        whole.backup(damaged)
+        damaged.execute("DROP TABLE latest_metrics")
+    with pytest.raises(EcsweepError, match=r"mlflow.db: cannot be read \(no such table"):
+        StoredStudy(path, 1, NAME).runs()
 
 
 def test_of_too_many_rows_the_best_are_looked_at(
