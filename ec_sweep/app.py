@@ -113,10 +113,14 @@ def run_study(
 
 
 def publisher(
-    place: Place, scale: str, formats: Sequence[str], out: Path | None = None
+    place: Place,
+    scale: str,
+    formats: Sequence[str],
+    out: Path | None = None,
+    only: Sequence[str] | None = None,
 ) -> Publisher:
-    """Return what writes the reports of the studies that have been run at a scale."""
-    trackers = tracked_studies(place.home, scale)
+    """Return what writes the reports of the studies that have been run at a scale, or of some."""
+    trackers = tracked_studies(place.home, scale, only)
     known = [name for name in sweep_files() if name in trackers]
     order = [*known, *(name for name in trackers if name not in known)]
     folder = out or place.home.reports(scale)

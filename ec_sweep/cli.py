@@ -305,7 +305,7 @@ def _run_study(where: "Place", resolved: "Resolved", options: "Options") -> bool
         again = name if scale == "demo" else f"{name} --scale {scale}"
         typer.echo(f"Interrupted with {left} cells left. Go on with: ecsweep study {again}")
         raise typer.Exit(ExitCode.INTERRUPTED)
-    made = app.publisher(where, scale, tables.FORMATS)
+    made = app.publisher(where, scale, tables.FORMATS, only=[name])
     files = made.table_of(name)
     output.print_end(found, layouts.study_table(made.report(name)), files, where.home)
     return found.done

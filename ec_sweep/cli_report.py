@@ -54,7 +54,8 @@ def write_reports(
     check_range("--table", table, 7)
     if sum([bool(studies), report_all, table is not None, claims]) != 1:
         raise EcsweepError("report takes one of: STUDY..., --table N, --claims, --all.")
-    found = app.publisher(place(home), scale, wanted, out)
+    names = [spec.load(planning.find_sweep(study)).study for study in studies or []]
+    found = app.publisher(place(home), scale, wanted, out, only=names or None)
     if table is not None:
         laid_out, files = found.paper_table(table)
         output.print_table(laid_out)
@@ -66,11 +67,11 @@ def write_reports(
         output.print_files("Wrote", files)
     elif report_all:
         publish(found)
-    for study in studies or []:
-        name = spec.load(planning.find_sweep(study)).study
+    for name in names:
         made = found.report(name)
         output.print_table(layouts.study_table(made))
         output.print_files("Wrote", found.study(name))
+        _say_left_out(found, name)
 
 
 def publish(found: "Publisher") -> None:
@@ -81,5 +82,12 @@ def publish(found: "Publisher") -> None:
         raise EcsweepError(f"nothing has been run at {found.scale} scale yet. See: ecsweep studies")
     for what, files in found.everything():
         output.print_files(what, files)
+        _say_left_out(found, what)
     if found.problems:
         raise EcsweepError(f"{len(found.problems)} reports could not be made, see above.")
+
+
+def _say_left_out(found: "Publisher", study: str) -> None:
+    """Say what the report of a study with too many rows does not show."""
+    if study in found.left_out:
+        typer.echo(found.left_out[study])

@@ -1,12 +1,16 @@
 """Which attempts at which cells run, are done or failed: Optuna's study is the only truth."""
 
+import contextlib
+import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ec_sweep.attempts import Outcome, Result
+from ec_sweep.direct import OPTUNA_SCHEMA, reading
 from ec_sweep.errors import EcsweepError
 from ec_sweep.outages import Reaching
 from ec_sweep.paths import Home, check_sqlite, make_database, no_room
@@ -60,34 +64,45 @@ def lost_in_a_row(attempts: Sequence[Attempt]) -> int:
     return count
 
 
+_TRIALS = """
+    SELECT trial_id, number, state, datetime_start, datetime_complete
+    FROM trials JOIN studies USING (study_id) WHERE study_name = ? ORDER BY trial_id
+"""
+_ATTRIBUTES = """
+    SELECT trial_id, key, value_json
+    FROM trial_user_attributes JOIN trials USING (trial_id) JOIN studies USING (study_id)
+    WHERE study_name = ?
+"""
+_FORGOTTEN = """
+    SELECT value_json FROM study_user_attributes JOIN studies USING (study_id)
+    WHERE study_name = ? AND key = 'forgotten'
+"""
+
+
 class Ledger:
     """The attempts of one study, ``name@scale``."""
 
-    def __init__(self, storage: "optuna.storages.RDBStorage", study: str) -> None:
+    def __init__(
+        self, storage: "optuna.storages.RDBStorage", study: str, database: Path | None = None
+    ) -> None:
         self._storage = Reaching(storage, "the ledger")
+        self._study = study
+        self._database = database  # what can be read without Optuna
         self._study_id = storage.get_study_id_from_name(study)
+        self._trial_ids: dict[int, int] = {}
 
     def attempts(self) -> dict[str, list[Attempt]]:
         """Return the attempts at each cell, oldest first."""
-        found: dict[str, list[Attempt]] = {}
+        if self._database:
+            found = _read(self._database, self._study)
+            if found is not None:
+                return found
         forgotten = self._forgotten()
-        for trial in self._storage.get_all_trials(self._study_id, deepcopy=False):
-            attributes = trial.user_attrs
-            if "cell" not in attributes or trial.number in forgotten:
-                continue
-            attempt = Attempt(
-                number=trial.number,
-                cell=attributes["cell"],
-                attempt=attributes["attempt"],
-                run_id=attributes["run_id"],
-                state=_state(trial),
-                failure=attributes.get("failure"),
-                concurrency=attributes.get("concurrency", 1),
-                seconds=trial.duration.total_seconds() if trial.duration else None,
-                reached=attributes.get("reached", 0),
-            )
-            found.setdefault(attempt.cell, []).append(attempt)
-        return found
+        return _by_cell(
+            _attempt(trial.number, trial.state.name, trial.user_attrs, trial.duration)
+            for trial in self._storage.get_all_trials(self._study_id, deepcopy=False)
+            if "cell" in trial.user_attrs and trial.number not in forgotten
+        )
 
     def start(
         self,
@@ -128,23 +143,28 @@ class Ledger:
         )
         trial_id = self._storage.create_new_trial(self._study_id, trial)
         number = self._storage.get_trial(trial_id).number
+        self._trial_ids[number] = trial_id
         return Attempt(number, str(cell.id), attempt, run_id, "running", None, concurrency)
 
     def finish(self, number: int, result: Result, reached: int = 0) -> None:
         """Tell how an attempt ended, and how many steps are safe; repeating it changes nothing."""
+        from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState
 
         trial_id = self._trial_id(number)
-        if self._storage.get_trial(trial_id).state.is_finished():
-            return
-        told = {"outcome": result.outcome, "failure": result.failure, "reached": reached or None}
-        for name, value in told.items():
-            if value is not None:
-                self._storage.set_trial_user_attr(trial_id, name, value)
         states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
         state = states.get(result.outcome, TrialState.FAIL)
-        values = None if result.value is None else [result.value]
-        self._storage.set_trial_state_values(trial_id, state, values)
+        # Optuna has one state for all that did not complete; which it was stands beside it.
+        kept = {"outcome": None if result.outcome in states else result.outcome}
+        with contextlib.suppress(UpdateFinishedTrialError):  # told already
+            for name, value in (
+                kept | {"failure": result.failure, "reached": reached or None}
+            ).items():
+                if value is not None:
+                    self._storage.set_trial_user_attr(trial_id, name, value)
+            values = None if result.value is None else [result.value]
+            self._storage.set_trial_state_values(trial_id, state, values)
+        self._trial_ids.pop(number, None)
 
     def forget(self, cells: set[str]) -> list[Attempt]:
         """Leave the attempts at these cells out from now on; returns them."""
@@ -156,6 +176,8 @@ class Ledger:
     def forgotten_runs(self) -> set[str]:
         """Return the MLflow runs of forgotten attempts."""
         forgotten = self._forgotten()
+        if not forgotten:
+            return set()
         trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
         return {trial.user_attrs["run_id"] for trial in trials if trial.number in forgotten}
 
@@ -164,6 +186,9 @@ class Ledger:
         return set(self._storage.get_study_user_attrs(self._study_id).get("forgotten", ()))
 
     def _trial_id(self, number: int) -> int:
+        """Return the id of a trial in its storage; of those begun here it is known."""
+        if number in self._trial_ids:
+            return self._trial_ids[number]
         return int(self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number))
 
 
@@ -181,7 +206,7 @@ def open_ledger(home: Home, storage: str | None, study: str) -> Ledger:
         make_database(home.studies_db, optuna.storages.RDBStorage)
     rdb = _storage(home, storage)
     optuna.create_study(study_name=study, storage=rdb, direction="maximize", load_if_exists=True)
-    return Ledger(rdb, study)
+    return Ledger(rdb, study, None if storage else home.studies_db)
 
 
 def find_ledger(home: Home, storage: str | None, study: str) -> Ledger | None:
@@ -195,6 +220,41 @@ def find_ledger(home: Home, storage: str | None, study: str) -> Ledger | None:
         return Ledger(_storage(home, storage), study)
     except KeyError:  # no such study
         return None
+
+
+def known_attempts(home: Home, storage: str | None, study: str) -> dict[str, list[Attempt]]:
+    """Return the attempts at each cell of a study, oldest first.
+
+    The home folder's own database is read directly: Optuna takes a second to
+    import, and more for thousands of trials.
+    """
+    found = _read(home.studies_db, study) if storage is None else None
+    if found is not None:
+        return found
+    ledger = find_ledger(home, storage, study)
+    return ledger.attempts() if ledger else {}
+
+
+def _read(path: Path, study: str) -> dict[str, list[Attempt]] | None:
+    """Return what `Ledger.attempts` does, ``None`` where only Optuna can."""
+    with reading(path, OPTUNA_SCHEMA) as database:
+        if database is None:
+            return None
+        rows = [database.execute(q, [study]).fetchall() for q in (_ATTRIBUTES, _TRIALS, _FORGOTTEN)]
+    of_trials, trials, of_study = rows
+    attributes: dict[int, dict[str, Any]] = {}
+    for trial, key, value in of_trials:
+        attributes.setdefault(trial, {})[key] = json.loads(value)
+    forgotten = {number for (value,) in of_study for number in json.loads(value)}
+    return _by_cell(
+        _attempt(number, state, attributes[trial], _between(start, end))
+        for trial, number, state, start, end in trials
+        if "cell" in attributes.get(trial, {}) and number not in forgotten
+    )
+
+
+def _between(start: str | None, end: str | None) -> timedelta | None:
+    return datetime.fromisoformat(end) - datetime.fromisoformat(start) if start and end else None
 
 
 def _sqlite_path(home: Home, storage: str | None) -> Path | None:
@@ -236,12 +296,32 @@ def _storage(home: Home, storage: str | None) -> "optuna.storages.RDBStorage":
     return rdb
 
 
-def _state(trial: "optuna.trial.FrozenTrial") -> State:
+def _by_cell(attempts: Iterable[Attempt]) -> dict[str, list[Attempt]]:
+    found: dict[str, list[Attempt]] = {}
+    for attempt in attempts:
+        found.setdefault(attempt.cell, []).append(attempt)
+    return found
+
+
+def _attempt(
+    number: int, state: str, attributes: Mapping[str, Any], duration: timedelta | None
+) -> Attempt:
+    """Return an attempt from Optuna's state and the attributes that were kept with it."""
+    return Attempt(
+        number=number,
+        cell=attributes["cell"],
+        attempt=attributes["attempt"],
+        run_id=attributes["run_id"],
+        state=_state(state, attributes),
+        failure=attributes.get("failure"),
+        concurrency=attributes.get("concurrency", 1),
+        reached=attributes.get("reached", 0),
+        seconds=duration.total_seconds() if duration else None,
+    )
+
+
+def _state(state: str, attributes: Mapping[str, Any]) -> State:
     """Return the state that Optuna's own, and the outcome kept beside it, stand for."""
-    if trial.state.name == "RUNNING":
-        return "running"
-    if trial.state.name == "COMPLETE":
-        return "complete"
-    if trial.state.name == "PRUNED":
-        return "pruned"
-    return cast(State, trial.user_attrs.get("outcome", "interrupted"))
+    if state in ("RUNNING", "COMPLETE", "PRUNED"):
+        return cast(State, state.lower())
+    return cast(State, attributes.get("outcome", "interrupted"))

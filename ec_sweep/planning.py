@@ -11,7 +11,7 @@ from typing import Any
 from ec_sweep import building, datasets, spec
 from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError, nearest
-from ec_sweep.ledger import DONE, Attempt, Ledger, State, find_ledger, state_of
+from ec_sweep.ledger import DONE, Attempt, Ledger, State, known_attempts, state_of
 from ec_sweep.paths import Home, packed
 from ec_sweep.spec import Cell, Request, Sweep
 from ec_sweep.study import Plan, shown
@@ -224,8 +224,9 @@ def check_runnable(resolved: Resolved) -> None:
 def status(place: Place, resolved: Resolved, ledger: Ledger | None = None) -> StudyStatus:
     """Return the state of every cell; nothing is written."""
     if ledger is None:
-        ledger = find_ledger(place.home, place.storage, resolved.name)
-    attempts = ledger.attempts() if ledger else {}
+        attempts = known_attempts(place.home, place.storage, resolved.name)
+    else:
+        attempts = ledger.attempts()
     cells = [CellStatus(cell, attempts.get(str(cell.id), ())) for cell in resolved.cells]
     return StudyStatus(resolved, cells)
 

@@ -1,11 +1,13 @@
 """The files of a report: every table and figure of a study, the paper's tables, the claims."""
 
 import json
+import math
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -16,13 +18,15 @@ from ec_sweep.layouts import Table
 from ec_sweep.machine import usable_cores
 from ec_sweep.paths import write_atomically
 from ec_sweep.report import Report, Row
-from ec_sweep.tracking import Tracker
+from ec_sweep.stored import Measured
 
 FORMATS = (*tables.FORMATS, *figures.FORMATS)
 DEFAULT_FORMATS = (*tables.FORMATS, "svg")
 PAPER_TABLES = range(1, 8)
 _MOST_PAIRS = 60
 """Comparisons that are worth a page; more are for programs, in CSV alone."""
+_MOST_ROWS = 100
+"""Rows that are looked at one by one and compared, every two of them; of more, the best."""
 _CURVES = ("train_loss", "val_loss", "train_accuracy", "val_accuracy")
 
 
@@ -34,7 +38,7 @@ class Publisher:
     """Writes what has been run at one scale into a folder."""
 
     def __init__(
-        self, trackers: Mapping[str, Tracker], scale: str, formats: Sequence[str], folder: Path
+        self, trackers: Mapping[str, Measured], scale: str, formats: Sequence[str], folder: Path
     ) -> None:
         self._trackers, self.scale = trackers, scale
         self._formats, self._folder = formats, folder
@@ -43,6 +47,8 @@ class Publisher:
         self._drawings: list[Future[list[Path]]] = []
         self.problems: dict[str, str] = {}
         """Of the studies whose report cannot be made, why."""
+        self.left_out: dict[str, str] = {}
+        """Of the studies with too many rows, what their reports do not show."""
 
     @cached_property
     def reports(self) -> dict[str, Report]:
@@ -102,22 +108,40 @@ class Publisher:
                 loaded[run_id] = analysis.load(tracker.predictions(run_id))
             return loaded[run_id]
 
-        rows = [row for row in made.rows if row.runs]
-        looked_at = {id(row): analysis.look_at(made, row, predictions) for row in rows}
-        best = [looked_at[id(row)] for row in analysis.best_of_each_model(made)]
-        compared = analysis.compare(made, predictions)
+        some = self._looked_at(made)
+        looked_at = {id(row): analysis.look_at(made, row, predictions) for row in some.rows}
+        best = [looked_at[id(row)] for row in analysis.best_of_each_model(some)]
+        compared = analysis.compare(some, predictions)
         files = self.table_of(study)
-        classes = supplement.per_class_table(made, best)
+        classes = supplement.per_class_table(some, best)
         texts = {"csv": tables.classes_csv(study, looked_at.values())}
-        first = {analysis.label_of(made, row): row.runs[min(row.runs)] for row in rows}
+        first = {analysis.label_of(made, row): row.runs[min(row.runs)] for row in some.rows}
         files += self._write(f"{study}-classes", classes, self._of_runs(study, first), texts)
         if compared:
-            table = supplement.comparison_table(made, compared)
-            runs = {analysis.label_of(made, row): row.runs for row in rows}
+            table = supplement.comparison_table(some, compared)
+            runs = {analysis.label_of(made, row): row.runs for row in some.rows}
             many = len(compared) > _MOST_PAIRS
             origin = self._of_runs(study, runs)
             files += self._write(f"{study}-comparisons", table, origin, csv_only=many)
-        return files + self._figures(made, tracker, best)
+        return files + self._figures(some, tracker, best)
+
+    def _looked_at(self, made: Report) -> Report:
+        """Return the rows with results, of too many the best and the best of each model.
+
+        By validation accuracy, so that nothing is chosen by what it is tested for.
+        """
+        rows = [row for row in made.rows if row.runs]
+        if len(rows) <= _MOST_ROWS:
+            return replace(made, rows=rows)
+        ranked = sorted(rows, key=lambda row: row.metrics["val_accuracy"], reverse=True)
+        kept = {id(row) for row in (*ranked[:_MOST_ROWS], *analysis.best_of_each_model(made))}
+        some = [row for row in rows if id(row) in kept]
+        which = f"the {len(some)} of {len(rows):,} rows with the best validation accuracy"
+        self.left_out[made.study] = (
+            f"Classes, comparisons and figures show {which}: all would make "
+            f"{math.comb(len(rows), 2):,} pairs. The study's own table has every row."
+        )
+        return replace(made, rows=some, title=f"{made.title or made.study}, {which}")
 
     def paper_table(self, number: int) -> tuple[Table, list[Path]]:
         """Write a table of the paper in its layout; of 5 to 7 an extended one too.
@@ -184,7 +208,7 @@ class Publisher:
         return rows, {cell: o for cell, o in cells.items() if o["params"] in params}
 
     def _figures(
-        self, made: Report, tracker: Tracker, best: Sequence[analysis.Selected]
+        self, made: Report, tracker: Measured, best: Sequence[analysis.Selected]
     ) -> list[Path]:
         if not self._draws:
             return []

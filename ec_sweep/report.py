@@ -7,7 +7,7 @@ from typing import Any
 
 from ec_sweep import published
 from ec_sweep.errors import EcsweepError
-from ec_sweep.tracking import TrackedRun, Tracker
+from ec_sweep.stored import Measured, TrackedRun
 
 METRICS = (
     "test_accuracy", "test_loss",
@@ -73,7 +73,7 @@ class Report:
         return f"{self.study}@{self.scale}"
 
 
-def build(tracker: Tracker | None, name: str) -> Report:
+def build(tracker: Measured | None, name: str) -> Report:
     """Return the report of a study, ``name@scale``, as its last plan asked for it.
 
     Raises:

@@ -1,10 +1,9 @@
-"""What the attempts measured: MLflow is the only truth, and only this module speaks to it."""
+"""What the attempts measured: MLflow is the only truth, and only this module writes it."""
 
 import functools
 import hashlib
 import json
-from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
@@ -16,10 +15,18 @@ from ec_sweep.mlflow_store import connect, is_local, pages
 from ec_sweep.outages import Reaching
 from ec_sweep.paths import Home
 from ec_sweep.spec import Cell
+from ec_sweep.stored import (
+    Measured,
+    StoredStudy,
+    TrackedRun,
+    no_plan,
+    no_predictions,
+    stored_studies,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Metric, Run
 
 _STATUS = {
     "complete": "FINISHED",
@@ -30,31 +37,22 @@ _STATUS = {
 }
 
 
-@dataclass(frozen=True)
-class TrackedRun:
-    """One attempt at a cell, as MLflow holds it."""
-
-    run_id: str
-    cell: str
-    seed: int
-    status: str
-    metrics: dict[str, float]
-    params: dict[str, str]
-    tags: dict[str, str]
-
-    @property
-    def exclusive(self) -> bool:
-        """Whether it had the machine to itself, so that its times mean something."""
-        return self.tags.get("ecsweep.concurrency") == "1"
-
-
 class Tracker:
     """The MLflow experiment of one study, ``name@scale``."""
 
-    def __init__(self, client: "MlflowClient", experiment_id: str, study: str) -> None:
+    def __init__(
+        self,
+        client: "MlflowClient",
+        experiment_id: str,
+        study: str,
+        stored: StoredStudy | None = None,
+    ) -> None:
         self._client = Reaching(client, "MLflow")
         self._experiment_id = experiment_id
         self._study = study
+        self._stored = stored
+        self._waiting: dict[str, dict[str, str]] = {}
+        """Tags of a run that its next write takes along."""
 
     def open_parent(self, title: str) -> str:
         """Return the study's parent run, opened for another session."""
@@ -128,10 +126,7 @@ class Tracker:
         try:
             return Path(self._client.download_artifacts(run_id, name)).read_text()
         except (MlflowException, OSError) as error:
-            raise EcsweepError(
-                f"what was last asked of {self._study} is missing from MLflow's artifacts. "
-                f"Ask again: ecsweep study {self._name} --scale {self._scale} --defaults"
-            ) from error
+            raise no_plan(self._study) from error
 
     def predictions(self, run_id: str) -> Path:
         """Return the file of a run's test ids, labels and probabilities."""
@@ -140,11 +135,7 @@ class Tracker:
         try:
             return Path(self._client.download_artifacts(run_id, "predictions.npz"))
         except (MlflowException, OSError) as error:
-            raise EcsweepError(
-                f"the predictions of run {run_id} of {self._study} are missing from MLflow's "
-                f"artifacts. Train its cell again: ecsweep forget {self._name} --scale "
-                f"{self._scale}, then ecsweep study {self._name} --scale {self._scale}"
-            ) from error
+            raise no_predictions(self._study, run_id) from error
 
     def history(self, run_id: str, metric: str) -> list[float]:
         """Return a metric's value after each epoch, from the first on."""
@@ -181,33 +172,46 @@ class Tracker:
         return str(run.info.run_id)
 
     def log(self, run_id: str, events: Sequence[Event]) -> None:
-        """Log events under their own times, so that logging them again changes nothing."""
-        from mlflow.entities import Metric, RunTag
+        """Log events under their own times, so that logging them again changes nothing.
+
+        What a run is on waits for its first metrics: a write costs more than what it writes.
+        """
+        from mlflow.entities import Metric
 
         metrics = [
             Metric(name, value, event.timestamp, event.epoch)
             for event in events
             for name, value in event.metrics.items()
         ]
-        environment = {key: text for event in events for key, text in event.environment.items()}
-        tags = [RunTag(f"ecsweep.environment.{key}", text) for key, text in environment.items()]
-        self._client.log_batch(run_id, metrics, tags=tags)
+        for event in events:
+            tags = {f"ecsweep.environment.{key}": text for key, text in event.environment.items()}
+            self._waiting.setdefault(run_id, {}).update(tags)
+        if metrics:
+            self._log_batch(run_id, metrics, {})
 
     def finish(self, run_id: str, result: Result, folder: AttemptFolder) -> None:
         """Log an attempt's result and artifacts and end its run; repeating it changes nothing."""
-        from mlflow.entities import Metric, RunTag
+        from mlflow.entities import Metric
 
         tags = {"ecsweep.failure": result.failure, "ecsweep.message": result.message[:2000]}
-        self._client.log_batch(
+        self._log_batch(
             run_id,
             [Metric(name, value, result.timestamp, 0) for name, value in result.metrics.items()],
-            tags=[RunTag(name, text) for name, text in tags.items() if text],
+            {name: text for name, text in tags.items() if text},
         )
         if result.traceback:
             self._client.log_text(run_id, result.traceback, "traceback.txt")
         if result.outcome == "complete" and folder.predictions.exists():
             self._client.log_artifact(run_id, str(folder.predictions))
         self._client.set_terminated(run_id, _STATUS[result.outcome], end_time=result.timestamp)
+
+    def _log_batch(self, run_id: str, metrics: "list[Metric]", tags: Mapping[str, str]) -> None:
+        """Log metrics and tags, and the tags that waited."""
+        from mlflow.entities import RunTag
+
+        tags = {**self._waiting.get(run_id, {}), **tags}
+        self._client.log_batch(run_id, metrics, tags=[RunTag(*tag) for tag in tags.items()])
+        self._waiting.pop(run_id, None)
 
     def finished_value(self, run_id: str) -> float | None:
         """Return the final validation accuracy of a run that is FINISHED, else ``None``."""
@@ -224,6 +228,8 @@ class Tracker:
 
     def runs(self) -> list[TrackedRun]:
         """Return every attempt of the study, oldest first."""
+        if self._stored:  # thousands at once; through MLflow each takes milliseconds
+            return self._stored.runs()
         found = []
         for run in self._search("tags.`ecsweep.role` = 'attempt'"):
             tags = run.data.tags
@@ -288,29 +294,34 @@ def open_tracker(home: Home, study: str) -> Tracker:
     return Tracker(client, client.create_experiment(study, location, tags), study)
 
 
-def tracked_studies(home: Home, scale: str) -> dict[str, Tracker]:
-    """Return the trackers of all studies that have been asked for at a scale, by study."""
+def tracked_studies(
+    home: Home, scale: str, only: Sequence[str] | None = None
+) -> dict[str, Measured]:
+    """Return, by study, all that have been asked for at a scale, or some."""
+    if only is not None:
+        asked = {name: find_tracker(home, f"{name}@{scale}") for name in only}
+        return {name: tracker for name, tracker in asked.items() if tracker and tracker.asked}
     if is_local(home) and not home.mlflow_db.exists():
         return {}
-    client = connect(home)
-    names = [
-        experiment.name
-        for experiment in pages(client.search_experiments)
-        if experiment.name.endswith(f"@{scale}")
-    ]
-    trackers = {name: _existing(home, client, name) for name in sorted(names)}
+    found: Mapping[str, Measured | None] | None = stored_studies(home)
+    if found is None:
+        client = connect(home)
+        names = sorted(experiment.name for experiment in pages(client.search_experiments))
+        some = [name for name in names if name.endswith(f"@{scale}")]
+        found = {name: _existing(home, client, name) for name in some}
     return {
         name.partition("@")[0]: tracker
-        for name, tracker in trackers.items()
-        if tracker and tracker.asked
+        for name, tracker in found.items()
+        if tracker and name.endswith(f"@{scale}") and tracker.asked
     }
 
 
-def find_tracker(home: Home, study: str) -> Tracker | None:
+def find_tracker(home: Home, study: str) -> Measured | None:
     """Open the experiment of a study for reading, ``None`` when there is none yet."""
     if is_local(home) and not home.mlflow_db.exists():
         return None
-    return _existing(home, connect(home), study)
+    stored = stored_studies(home)
+    return _existing(home, connect(home), study) if stored is None else stored.get(study)
 
 
 def _existing(home: Home, client: "MlflowClient", study: str) -> Tracker | None:
@@ -329,7 +340,8 @@ def _existing(home: Home, client: "MlflowClient", study: str) -> Tracker | None:
                 f"this home was {before.parents[1]} when {study} was run, and MLflow keeps "
                 "absolute paths. Move it back, or make the old path a link to the new."
             )
-    return Tracker(client, experiment.experiment_id, study)
+    stored = (stored_studies(home) or {}).get(study)
+    return Tracker(client, experiment.experiment_id, study, stored)
 
 
 def _param(value: object) -> str:

@@ -1,0 +1,237 @@
+"""What a study's runs measured, read from the home's own MLflow database without MLflow."""
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Container
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import unquote, urlparse
+
+from ec_sweep.direct import MLFLOW_SCHEMA, reading
+from ec_sweep.errors import EcsweepError
+from ec_sweep.mlflow_store import is_local
+from ec_sweep.paths import Home
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """One attempt at a cell, as MLflow holds it."""
+
+    run_id: str
+    cell: str
+    seed: int
+    status: str
+    metrics: dict[str, float]
+    params: dict[str, str]
+    tags: dict[str, str]
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether it had the machine to itself, so that its times mean something."""
+        return self.tags.get("ecsweep.concurrency") == "1"
+
+
+class Measured(Protocol):
+    """What is read of a study's runs, through MLflow or beside it."""
+
+    def plan(self) -> dict[str, Any] | None:
+        """Return the plan that was last asked for, ``None`` before the first study."""
+        ...
+
+    def parent_id(self) -> str | None:
+        """Return the run that stands for the study as a whole."""
+        ...
+
+    def cards(self, fingerprints: Container[str]) -> dict[str, dict[str, Any]]:
+        """Return the cards of the datasets with these fingerprints, by name."""
+        ...
+
+    @property
+    def asked(self) -> bool:
+        """Whether the study has ever been asked for."""
+        ...
+
+    @property
+    def any_run(self) -> bool:
+        """Whether there is any attempt at a cell."""
+        ...
+
+    def runs(self) -> list[TrackedRun]:
+        """Return every attempt of the study, oldest first."""
+        ...
+
+    def predictions(self, run_id: str) -> Path:
+        """Return the file of a run's test ids, labels and probabilities."""
+        ...
+
+    def history(self, run_id: str, metric: str) -> list[float]:
+        """Return a metric's value after each epoch, from the first on."""
+        ...
+
+
+_EXPERIMENTS = """
+    SELECT name, experiment_id, artifact_location, lifecycle_stage FROM experiments
+    WHERE workspace = 'default' AND name LIKE '%@%' ORDER BY name
+"""
+_RUNS = """
+    SELECT run_uuid, status, artifact_uri FROM runs JOIN tags USING (run_uuid)
+    WHERE experiment_id = ? AND lifecycle_stage = 'active' AND key = 'ecsweep.role' AND value = ?
+    ORDER BY start_time, run_uuid
+"""
+_PLAN = "SELECT value FROM tags WHERE run_uuid = ? AND key = 'ecsweep.plan'"
+_OF_RUNS = """
+    SELECT run_uuid, key, {} FROM {} JOIN runs USING (run_uuid)
+    WHERE experiment_id = ? AND lifecycle_stage = 'active'
+"""
+_HISTORY = """
+    SELECT step, value, is_nan FROM metrics WHERE run_uuid = ? AND key = ? AND step > 0
+    ORDER BY step, timestamp
+"""
+
+
+@dataclass(frozen=True)
+class StoredStudy:
+    """The MLflow experiment of one study in the home's own database, for reading alone."""
+
+    database: Path
+    experiment_id: int
+    study: str
+    """``name@scale``."""
+
+    def plan(self) -> dict[str, Any] | None:
+        """See `Measured`."""
+        path = self._plan()
+        return self._document(path) if path else None
+
+    @property
+    def asked(self) -> bool:
+        """See `Measured`."""
+        return self._plan() is not None
+
+    def parent_id(self) -> str | None:
+        """See `Measured`."""
+        return next((run_id for run_id, _ in self._parent()), None)
+
+    def cards(self, fingerprints: Container[str]) -> dict[str, dict[str, Any]]:
+        """See `Measured`."""
+        files = [f for _, folder in self._parent() for f in sorted(folder.glob("datasets/*.json"))]
+        cards = [self._document(file) for file in files]
+        return {card["name"]: card for card in cards if card["fingerprint"] in fingerprints}
+
+    @property
+    def any_run(self) -> bool:
+        """See `Measured`."""
+        return bool(self._rows(f"{_RUNS} LIMIT 1", self.experiment_id, "attempt"))
+
+    def runs(self) -> list[TrackedRun]:
+        """See `Measured`."""
+        rows = self._rows(_RUNS, self.experiment_id, "attempt")
+        tags, params = self._by_run("tags", "value"), self._by_run("params", "value")
+        # MLflow keeps a number beside the mark of what is none.
+        metrics = self._by_run("latest_metrics", "iif(is_nan, NULL, value)")
+        return [
+            TrackedRun(
+                run_id=run_id,
+                cell=tags[run_id]["ecsweep.cell"],
+                seed=int(tags[run_id]["ecsweep.seed"]),
+                status=status,
+                metrics={key: _float(value) for key, value in metrics[run_id].items()},
+                params=params[run_id],
+                tags=tags[run_id],
+            )
+            for run_id, status, _ in rows
+        ]
+
+    def predictions(self, run_id: str) -> Path:
+        """See `Measured`."""
+        for (uri,) in self._rows("SELECT artifact_uri FROM runs WHERE run_uuid = ?", run_id):
+            path = _folder(uri) / "predictions.npz"
+            if path.exists():
+                return path
+        raise no_predictions(self.study, run_id)
+
+    def history(self, run_id: str, metric: str) -> list[float]:
+        """See `Measured`."""
+        by_epoch = {
+            step: math.nan if is_nan else value
+            for step, value, is_nan in self._rows(_HISTORY, run_id, metric)
+        }
+        return list(by_epoch.values())
+
+    def _parent(self) -> list[tuple[str, Path]]:
+        """Return the parent run and the folder of its artifacts, where there is one."""
+        rows = self._rows(f"{_RUNS} LIMIT 1", self.experiment_id, "study")
+        return [(run_id, _folder(uri)) for run_id, _, uri in rows]
+
+    def _plan(self) -> Path | None:
+        """Return the file of the plan in force."""
+        for run_id, folder in self._parent():
+            for (name,) in self._rows(_PLAN, run_id):
+                return folder / str(name)
+        return None
+
+    def _by_run(self, table: str, value: str) -> defaultdict[str, dict[str, Any]]:
+        found: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+        for run_id, key, content in self._rows(_OF_RUNS.format(value, table), self.experiment_id):
+            found[run_id][key] = content
+        return found
+
+    def _document(self, path: Path) -> dict[str, Any]:
+        """Return an artifact that goes with the study's plan."""
+        try:
+            found: dict[str, Any] = json.loads(path.read_text())
+        except OSError as error:
+            raise no_plan(self.study) from error
+        return found
+
+    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        return _rows(self.database, query, *values) or []
+
+
+def stored_studies(home: Home) -> dict[str, StoredStudy] | None:
+    """Return the studies in the home's own database, by ``name@scale``.
+
+    ``None`` where only MLflow can tell: the data is elsewhere, its schema is
+    not known here, a study was deleted, or the home has been moved.
+    """
+    found = _rows(home.mlflow_db, _EXPERIMENTS) if is_local(home) else None
+    here = home.artifacts.resolve()
+    if found is None or any(
+        stage != "active" or _folder(place).resolve() != here for _, _, place, stage in found
+    ):
+        return None
+    return {name: StoredStudy(home.mlflow_db, number, name) for name, number, _, _ in found}
+
+
+def no_plan(study: str) -> EcsweepError:
+    """Return the error that what goes with a study's plan is missing."""
+    name, _, scale = study.partition("@")
+    return EcsweepError(
+        f"what was last asked of {study} is missing from MLflow's artifacts. "
+        f"Ask again: ecsweep study {name} --scale {scale} --defaults"
+    )
+
+
+def no_predictions(study: str, run_id: str) -> EcsweepError:
+    """Return the error that a run's predictions are missing."""
+    name, _, scale = study.partition("@")
+    return EcsweepError(
+        f"the predictions of run {run_id} of {study} are missing from MLflow's artifacts. Train "
+        f"its cell again: ecsweep forget {name} --scale {scale}, then "
+        f"ecsweep study {name} --scale {scale}"
+    )
+
+
+def _rows(path: Path, query: str, *values: object) -> list[tuple[Any, ...]] | None:
+    with reading(path, MLFLOW_SCHEMA) as connection:
+        return connection.execute(query, values).fetchall() if connection else None
+
+
+def _folder(uri: str) -> Path:
+    return Path(unquote(urlparse(uri).path))
+
+
+def _float(value: float | None) -> float:
+    return math.nan if value is None else value
