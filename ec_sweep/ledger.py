@@ -1,5 +1,6 @@
 """Which attempts at which cells run, are done or failed: Optuna's study is the only truth."""
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ class Attempt:
     """Trials that shared the machine with it, itself included."""
     seconds: float | None = None
     """From start to end, when it has ended."""
+    point: Mapping[str, Any] | None = None
+    """The value of each axis, as JSON holds it; only of a cell that a sampler drew."""
 
 
 def state_of(attempts: Sequence[Attempt]) -> State:
@@ -79,6 +82,7 @@ class Ledger:
                 failure=attributes.get("failure"),
                 concurrency=attributes.get("concurrency", 1),
                 seconds=trial.duration.total_seconds() if trial.duration else None,
+                point=json.loads(attributes["point"]) if "point" in attributes else None,
             )
             found.setdefault(attempt.cell, []).append(attempt)
         return found
@@ -90,17 +94,21 @@ class Ledger:
         run_id: str,
         concurrency: int,
         axes: Mapping[str, list[Any]],
+        point: Mapping[str, Any] | None = None,
     ) -> Attempt:
         """Enter an attempt as running, in one write.
 
-        ``axes`` gives the values of each grid axis. Numbers among them become
-        Optuna parameters, with ranges because Optuna refuses categories that
-        change; everything else about a cell stands in MLflow.
+        ``axes`` gives the values of each grid axis, or the ends of a range.
+        Numbers among them become Optuna parameters, with ranges because Optuna
+        refuses categories that change; everything else about a cell stands in
+        MLflow. ``point`` is what a sampler drew, from which the cell is made again.
         """
         import optuna
 
         distributions: dict[str, Any] = {}
         for name, values in axes.items():
+            if point is not None and name not in cell.declared:
+                continue  # drawn, but not for this model, whose own value may lie outside
             if all(type(value) is int for value in values):
                 distributions[name] = optuna.distributions.IntDistribution(min(values), max(values))
             elif all(type(value) is float for value in values):
@@ -114,6 +122,8 @@ class Ledger:
             "run_id": run_id,
             "concurrency": concurrency,
         }
+        if point is not None:
+            attributes["point"] = json.dumps(point)
         trial = optuna.create_trial(
             state=optuna.trial.TrialState.RUNNING,
             params=params,
@@ -122,7 +132,9 @@ class Ledger:
         )
         trial_id = self._storage.create_new_trial(self._study_id, trial)
         number = self._storage.get_trial(trial_id).number
-        return Attempt(number, str(cell.id), attempt, run_id, "running", None, concurrency)
+        return Attempt(
+            number, str(cell.id), attempt, run_id, "running", None, concurrency, point=point
+        )
 
     def finish(self, number: int, result: Result) -> None:
         """Tell how an attempt ended; telling it again changes nothing."""

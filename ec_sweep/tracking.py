@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import json
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,13 +74,17 @@ class Tracker:
         """End the parent run as FINISHED, FAILED or KILLED."""
         self._client.set_terminated(run_id, status)
 
-    def store_plan(self, parent: str, plan: dict[str, Any]) -> None:
-        """Keep the resolved plan; at every instant the old or the new one is in force."""
+    def store_plan(self, parent: str, plan: dict[str, Any]) -> str:
+        """Keep the resolved plan; at every instant the old or the new one is in force.
+
+        Returns the name under which it is kept.
+        """
         text = json.dumps(plan, indent=1)
         name = f"plans/{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
         if self._client.get_run(parent).data.tags.get("ecsweep.plan") != name:
             self._client.log_text(parent, text, name)
             self._client.set_tag(parent, "ecsweep.plan", name)
+        return name
 
     @property
     def asked(self) -> bool:
@@ -151,7 +155,15 @@ class Tracker:
         by_epoch = {point.step: point.value for point in measured if point.step}
         return [by_epoch[epoch] for epoch in sorted(by_epoch)]
 
-    def start(self, cell: Cell, attempt: int, parent: str, label: str, concurrency: int) -> str:
+    def start(
+        self,
+        cell: Cell,
+        attempt: int,
+        parent: str,
+        label: str,
+        concurrency: int,
+        tags: Mapping[str, str] | None = None,
+    ) -> str:
         """Create the run of an attempt, complete with its tags; returns its id."""
         from mlflow.entities import Param
 
@@ -170,6 +182,7 @@ class Tracker:
                 "ecsweep.dataset": str(cell.fingerprint),
                 "ecsweep.concurrency": str(concurrency),
                 "ecsweep.version": code_version(),
+                **(tags or {}),
             },
         )
         params = {**cell.params, "seed": cell.seed}
