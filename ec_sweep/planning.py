@@ -275,7 +275,11 @@ def status(place: Place, resolved: Resolved, ledger: Ledger | None = None) -> St
 def plan_document(resolved: Resolved) -> dict[str, Any]:
     """Return what the parent run stores: all that status and report need of the request."""
     request, sampled = resolved.request, resolved.sampled
-    drawing = {"sampler": sampled.sampler, "metric": sampled.metric} if sampled else {}
+    drawing = (
+        {"sampler": sampled.sampler, "metric": sampled.metric, "direction": sampled.direction}
+        if sampled
+        else {}
+    )
     return {
         "study": resolved.sweep.study,
         "scale": request.scale,

@@ -248,9 +248,7 @@ def _study(
     if sampled.sampler == "random":
         sampler = optuna.samplers.RandomSampler(seed)
     elif sampled.sampler == "tpe":
-        sampler = optuna.samplers.TPESampler(
-            seed=seed, multivariate=True, constant_liar=True, warn_independent_sampling=False
-        )
+        sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
     else:
         sampler = optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False)
     study = optuna.create_study(sampler=sampler, direction=sampled.direction)

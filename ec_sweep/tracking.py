@@ -42,6 +42,11 @@ class TrackedRun:
     tags: dict[str, str]
 
     @property
+    def complete(self) -> bool:
+        """Whether it was trained and tested to its end."""
+        return self.status == "FINISHED" and "ecsweep.pruned" not in self.tags
+
+    @property
     def exclusive(self) -> bool:
         """Whether it had the machine to itself, so that its times mean something."""
         return self.tags.get("ecsweep.concurrency") == "1"
@@ -93,14 +98,13 @@ class Tracker:
         return run is not None and "ecsweep.plan" in run.data.tags
 
     def plan(self) -> dict[str, Any] | None:
-        """Return the plan that was last asked for, ``None`` before the first study."""
+        """Return the plan last asked for, with its name; ``None`` before the first study."""
         run = self._parent()
         name = run.data.tags.get("ecsweep.plan") if run else None
         if run is None or name is None:
             return None
         text = self._artifact(run.info.run_id, name)
-        found: dict[str, Any] = json.loads(text)
-        return found
+        return {**json.loads(text), "name": name}
 
     def store_card(self, parent: str, card: dict[str, Any]) -> None:
         """Keep a dataset's card with the study that uses it."""
@@ -210,6 +214,8 @@ class Tracker:
         from mlflow.entities import Metric, RunTag
 
         tags = {"ecsweep.failure": result.failure, "ecsweep.message": result.message[:2000]}
+        if result.outcome == "pruned":  # FINISHED like a complete run, but no result
+            tags["ecsweep.pruned"] = str(round(result.metrics.get("epochs_run", 0)))
         self._client.log_batch(
             run_id,
             [Metric(name, value, result.timestamp, 0) for name, value in result.metrics.items()],
