@@ -150,7 +150,7 @@ def sampled(sweep: Sweep, request: Request, where: str | None = None) -> Sampled
     if len(asked.seeds) > 1:
         raise EcsweepError(
             f"{where}: sampler {sweep.sampler} trains each cell with one seed. "
-            f"Received: {len(asked.seeds)} seeds. Leave one; then repeat the best cells in a grid."
+            f"Received: {len(asked.seeds)} seeds. Give --seeds 1; repeat the best cells in a grid."
         )
     axes = {
         name: space.axis(name, written, where, asked.labels.get(name, f"grid.{name}"))

@@ -1,5 +1,6 @@
 """A sampled study on real databases: ledger, plan, status and report, with scripted endings."""
 
+import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from ec_sweep import app, layouts, output, planning, report, sampling, tables
 from ec_sweep.attempts import AttemptFolder, Event, Result
+from ec_sweep.errors import EcsweepError
 from ec_sweep.ledger import Ledger, open_ledger
 from ec_sweep.paths import Home
 from ec_sweep.planning import Place, Resolved
@@ -139,6 +141,16 @@ def test_a_sampled_study_from_first_plan_to_report(
     assert scores
     assert any(row.pruned for row in made.rows)
     assert [row.n for row in made.rows] == sorted((row.n for row in made.rows), reverse=True)
+
+
+def test_what_a_sampler_needs_is_known_before_anything_is_written(study: Study) -> None:
+    """A study that asks for gp without PyTorch is refused with the command to run."""
+    resolved = study.resolve()
+    planning.check_runnable(resolved)
+    if importlib.util.find_spec("torch") is None:
+        gp = replace(resolved, sweep=resolved.sweep.model_copy(update={"sampler": "gp"}))
+        with pytest.raises(EcsweepError, match=r"pip install 'ecsweep\[gp\]'"):
+            planning.check_runnable(gp)
 
 
 def test_a_report_knows_cells_drawn_since_the_plan_was_stored(tmp_path: Path) -> None:

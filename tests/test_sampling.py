@@ -274,6 +274,7 @@ def test_cells_of_a_former_grid_count() -> None:
     memory.losses["r"] = []
     found = run(memory)
     assert sorted(cell.hyperparameters.filter_size for cell in found) == [2, 4]
+    assert len(sampling.drawn(of, memory.attempts)) == 3
 
 
 def test_drawn_numbers_can_be_typed() -> None:
@@ -397,7 +398,8 @@ def test_an_attempt_from_the_start_forgets_the_epochs_of_the_one_before() -> Non
         for epoch in range(1, 28):
             proposer.observe(cell, epoch, {"val_loss": 1.0})
         memory.end(proposer, cell, Result("complete", 1, value=0.5), [1.0] * 27)
-    assert not proposer.observe(cells[7], 1, {"val_loss": 0.5})
+    assert not proposer.observe(cells[7], 1, {"val_loss": 0.9})
+    assert not proposer.observe(cells[7], 2, {"val_loss": 0.5})
     proposer.ended(cells[7], Result("interrupted", 1))
     assert proposer.observe(cells[7], 1, {"val_loss": 9.0})
 
