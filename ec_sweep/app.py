@@ -79,7 +79,7 @@ def run_study(
         StudyStoppedError: one error came back in several cells.
     """
     home, plan = place.home, resolved.plan
-    deterministic = any(cell.hyperparameters.deterministic for cell in plan.cells)
+    deterministic = any(cell.hyperparameters.deterministic for cell in resolved.examples)
     if options.executor == "inline" and deterministic:
         raise EcsweepError(
             "cells with deterministic: true need worker processes. Use --executor local."
@@ -139,13 +139,13 @@ def attempts_at(place: Place, resolved: Resolved, cell: str | None) -> int:
 
 def forget(place: Place, resolved: Resolved, cell: str | None) -> int:
     """Forget the attempts at one cell or at all; returns how many there were."""
-    known = {str(own.id) for own in resolved.cells}
     place.home.prepare()
     with study_lock(place.home, resolved.name):
         ledger = open_ledger(place.home, place.storage, resolved.name)
         tracker = open_tracker(place.home, resolved.name)
         recorder = Recorder(place.home, resolved.name, ledger, tracker)
         recorder.repair()  # attempts of a driver that died end first
+        known = {str(own.id) for own in resolved.after(ledger.attempts()).cells}
         gone = ledger.forget({cell} if cell else known)
         tracker.forget([attempt.run_id for attempt in gone])
     return len(gone)

@@ -67,7 +67,7 @@ def list_studies(as_json: Json = False, home: Home = HERE) -> None:  # noqa: ARG
         except EcsweepError as error:
             problems.append(str(error))
             continue
-        cells = spec.cells(sweep, spec.Request())
+        cells = spec.examples(sweep, spec.Request())
         names = sorted({cell.dataset for cell in cells})
         rows.append(
             {
@@ -75,7 +75,7 @@ def list_studies(as_json: Json = False, home: Home = HERE) -> None:  # noqa: ARG
                 "title": sweep.title,
                 "table": sweep.table,
                 "dataset": ", ".join(names),
-                "cells": len(cells),
+                "cells": sweep.trials or len(cells),
                 "file": str(path),
             }
         )
@@ -301,9 +301,8 @@ def _run_study(where: "Place", resolved: "Resolved", options: "Options") -> bool
     interrupts = app.Interrupts()
     found = app.run_study(where, resolved, options, progress, interrupts)
     if interrupts.count and not found.done:
-        left = found.count("waiting", "interrupted", "running")
         again = name if scale == "demo" else f"{name} --scale {scale}"
-        typer.echo(f"Interrupted with {left} cells left. Go on with: ecsweep study {again}")
+        typer.echo(f"Interrupted with {found.left} cells left. Go on with: ecsweep study {again}")
         raise typer.Exit(ExitCode.INTERRUPTED)
     made = app.publisher(where, scale, tables.FORMATS, only=[name])
     files = made.table_of(name)

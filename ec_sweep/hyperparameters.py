@@ -136,6 +136,13 @@ def is_list(name: str) -> bool:
     return _adapter(name).json_schema().get("type") == "array"
 
 
+def number_type(name: str) -> type[int] | type[float] | None:
+    """Return the type of the numbers that ``name`` holds, ``None`` when it holds something else."""
+    schema = _adapter(name).json_schema()
+    kinds = {option.get("type") for option in schema.get("anyOf", [schema])}
+    return int if "integer" in kinds else float if "number" in kinds else None
+
+
 def to_json(values: dict[str, Any]) -> dict[str, Any]:
     """Return the values as JSON holds them: tuples become lists."""
     document: dict[str, Any] = json.loads(json.dumps(values))

@@ -82,6 +82,11 @@ _WITH_TIMES = (
     Column("test_precision_micro", "Prec."),
     Column("test_f1_micro", "F1"),
 )
+_CHOSEN_BY = {
+    "val_accuracy": Column("val_accuracy", "Val. ACC"),
+    "val_loss": Column("val_loss", "Val. loss"),
+}
+"""What sampled sweeps are sorted by."""
 PAPER = {
     2: Layout(("units", "depth"), "model", _ACCURACY),
     3: Layout(("filter_size",), "learning_rate"),
@@ -99,6 +104,9 @@ def study_table(report: Report) -> Table:
     if paper and _fits(paper, report):
         return _table(report, paper)
     axes = tuple(report.axes) or ("model",)
+    if report.metric:
+        columns = _WITH_TIMES if report.timing == "exclusive" else Layout(()).columns
+        return _table(report, Layout(axes, "", (_CHOSEN_BY[report.metric], *columns)))
     if report.timing == "exclusive":
         return _table(report, Layout(axes, "", _WITH_TIMES))
     return _table(report, Layout(axes[:-1], axes[-1]) if len(axes) > 1 else Layout(axes))
@@ -136,7 +144,7 @@ def _table(report: Report, layout: Layout) -> Table:
             rows.append((*place, source) if compared else place)
             cells.append(
                 [
-                    number(by_place.get((place, group)), column, source)
+                    _text(by_place.get((place, group)), column, source, layout)
                     for group in groups
                     for column in layout.columns
                 ]
@@ -154,6 +162,13 @@ def _table(report: Report, layout: Layout) -> Table:
         notes=notes_on(report, layout.columns),
         files_only=frozenset(c.heading for c in layout.columns if c.metric in _SAME_AS_ACCURACY),
     )
+
+
+def _text(row: Row | None, column: Column, source: str, layout: Layout) -> str:
+    """Return a metric, or in the first column that the cell was pruned."""
+    if row is not None and row.pruned and source != "paper" and column == layout.columns[0]:
+        return row.failure
+    return number(row, column, source)
 
 
 def number(row: Row | None, column: Column, source: str) -> str:
@@ -184,7 +199,7 @@ def notes_on(report: Report, columns: Sequence[Column]) -> list[str]:
     """Say why each missing number is missing, how times were taken, what an interval is."""
     notes = []
     for row in report.rows:
-        if row.failure:
+        if row.failure and not row.pruned:
             place = ", ".join(
                 f"{heading(axis).lower()} {_value(row, axis)}" for axis in report.axes
             )

@@ -45,6 +45,8 @@ class Attempt:
     """From start to end, when it has ended."""
     reached: int = 0
     """Training steps in its last checkpoint."""
+    point: Mapping[str, Any] | None = None
+    """The value of each axis, as JSON holds it; only of a cell that a sampler drew."""
 
 
 def state_of(attempts: Sequence[Attempt]) -> State:
@@ -111,17 +113,21 @@ class Ledger:
         run_id: str,
         concurrency: int,
         axes: Mapping[str, list[Any]],
+        point: Mapping[str, Any] | None = None,
     ) -> Attempt:
         """Enter an attempt as running, in one write.
 
-        ``axes`` gives the values of each grid axis. Numbers among them become
-        Optuna parameters, with ranges because Optuna refuses categories that
-        change; everything else about a cell stands in MLflow.
+        ``axes`` gives the values of each grid axis, or the ends of a range.
+        Numbers among them become Optuna parameters, with ranges because Optuna
+        refuses categories that change; everything else about a cell stands in
+        MLflow. ``point`` is what a sampler drew, from which the cell is made again.
         """
         import optuna
 
         distributions: dict[str, Any] = {}
         for name, values in axes.items():
+            if point is not None and name not in cell.declared:
+                continue  # drawn, but not for this model, whose own value may lie outside
             if all(type(value) is int for value in values):
                 distributions[name] = optuna.distributions.IntDistribution(min(values), max(values))
             elif all(type(value) is float for value in values):
@@ -135,6 +141,8 @@ class Ledger:
             "run_id": run_id,
             "concurrency": concurrency,
         }
+        if point is not None:
+            attributes["point"] = json.dumps(point)
         trial = optuna.create_trial(
             state=optuna.trial.TrialState.RUNNING,
             params=params,
@@ -144,7 +152,9 @@ class Ledger:
         trial_id = self._storage.create_new_trial(self._study_id, trial)
         number = self._storage.get_trial(trial_id).number
         self._trial_ids[number] = trial_id
-        return Attempt(number, str(cell.id), attempt, run_id, "running", None, concurrency)
+        return Attempt(
+            number, str(cell.id), attempt, run_id, "running", None, concurrency, point=point
+        )
 
     def finish(self, number: int, result: Result, reached: int = 0) -> None:
         """Tell how an attempt ended, and how many steps are safe; repeating it changes nothing."""
@@ -155,7 +165,8 @@ class Ledger:
         states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
         state = states.get(result.outcome, TrialState.FAIL)
         # Optuna has one state for all that did not complete; which it was stands beside it.
-        kept = {"outcome": None if result.outcome in states else result.outcome}
+        outcome = None if result.outcome in states else result.outcome
+        kept = {"outcome": outcome, "failure": result.failure, "reached": reached or None}
         with contextlib.suppress(UpdateFinishedTrialError):  # told already
             for name, value in (
                 kept | {"failure": result.failure, "reached": reached or None}
@@ -316,6 +327,7 @@ def _attempt(
         failure=attributes.get("failure"),
         concurrency=attributes.get("concurrency", 1),
         reached=attributes.get("reached", 0),
+        point=json.loads(attributes["point"]) if "point" in attributes else None,
         seconds=duration.total_seconds() if duration else None,
     )
 

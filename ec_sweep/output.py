@@ -12,6 +12,9 @@ from ec_sweep import tables
 from ec_sweep.layouts import Table
 from ec_sweep.paths import Home
 from ec_sweep.planning import StudyStatus
+from ec_sweep.space import Axis, Choice
+from ec_sweep.spec import Sampled
+from ec_sweep.study import shown
 
 
 def print_table(table: Table) -> None:
@@ -74,7 +77,23 @@ def print_cells(found: StudyStatus) -> None:
     print_columns([headings | {"failure": ""}, *rows], [*headings, "failure"])
     states = dict.fromkeys(cell.state for cell in found.cells)
     counts = ", ".join(f"{found.count(state)} {state.replace('_', ' ')}" for state in states)
-    typer.echo(f"{resolved.name}: {len(found.cells)} cells: {counts}.")
+    typer.echo(f"{resolved.name}: {len(found.cells)} cells{f': {counts}' if counts else ''}.")
+    if resolved.sampled:
+        typer.echo(drawing_in_words(resolved.sampled, len(found.cells)))
+
+
+def drawing_in_words(sampled: Sampled, known: int) -> str:
+    """Say how many cells have been drawn, how, and from what."""
+    axes = ", ".join(f"{name} {_axis_in_words(axis)}" for name, axis in sampled.axes.items())
+    aim = "" if sampled.sampler == "random" else f" to {sampled.direction} {sampled.metric}"
+    return f"{known} of {sampled.trials} drawn; {sampled.sampler}{aim}: {axes}."
+
+
+def _axis_in_words(axis: Axis) -> str:
+    if isinstance(axis, Choice):
+        return " or ".join(map(shown, axis.values))
+    how = " (log)" if axis.log else "" if axis.step is None else f" by {shown(axis.step)}"
+    return f"{shown(axis.low)} to {shown(axis.high)}{how}"
 
 
 def print_card(card: dict[str, Any]) -> None:

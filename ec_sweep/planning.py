@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ec_sweep import building, datasets, spec
+from ec_sweep import building, datasets, sampling, spec
 from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError, nearest
 from ec_sweep.ledger import DONE, Attempt, Ledger, State, known_attempts, state_of
 from ec_sweep.paths import Home, packed
-from ec_sweep.spec import Cell, Request, Sweep
+from ec_sweep.spec import Cell, Request, Sampled, Sweep
 from ec_sweep.study import Plan, shown
 from ec_sweep.tracking import find_tracker
 
@@ -62,8 +62,11 @@ class Resolved:
     before: Request | None
     """What was last asked for, where that has seeds or overrides."""
     cells: list[Cell]
+    """All of a grid; of a sampled sweep those drawn so far that are known here."""
     datasets: dict[str, Dataset]
     """Those that are built, by name."""
+    sampled: Sampled | None = None
+    """What cells are drawn from; ``None`` for a grid."""
 
     @property
     def name(self) -> str:
@@ -71,8 +74,34 @@ class Resolved:
         return f"{self.sweep.study}@{self.request.scale}"
 
     @property
+    def examples(self) -> list[Cell]:
+        """All cells of a grid, or those at the corners of what a sampler draws from."""
+        return self.sampled.extremes() if self.sampled else self.cells
+
+    @property
+    def names(self) -> set[str]:
+        """The datasets that the study needs."""
+        return {cell.dataset for cell in self.examples}
+
+    @property
+    def to_draw(self) -> int:
+        """How many cells a sampler has still to draw."""
+        return self.sampled.trials - len(self.cells) if self.sampled else 0
+
+    def after(self, attempts: Mapping[str, Sequence[Attempt]]) -> "Resolved":
+        """Return the study with the cells that have been drawn, as the ledger knows them."""
+        if self.sampled is None:
+            return self
+        points = sampling.drawn(self.sampled, attempts).values()
+        return replace(self, cells=[self.sampled.cell(point) for point in points])
+
+    @property
     def plan(self) -> Plan:
         """What a driver is to do."""
+        if self.sampled:
+            ends = {name: list(axis.extremes) for name, axis in self.sampled.axes.items()}
+            varied = {name: found for name, found in ends.items() if len(found) > 1}
+            return Plan(self.name, self.cells, self.datasets, varied or ends)
         values = {
             name: list(dict.fromkeys(_value(cell, name) for cell in self.cells))
             for name in self.sweep.axes
@@ -99,7 +128,12 @@ class StudyStatus:
     @property
     def done(self) -> bool:
         """Whether nothing is left to run and nothing failed."""
-        return all(cell.state in DONE for cell in self.cells)
+        return not self.resolved.to_draw and all(cell.state in DONE for cell in self.cells)
+
+    @property
+    def left(self) -> int:
+        """Count the cells that are still to run, those not drawn yet included."""
+        return self.count("waiting", "interrupted", "running") + self.resolved.to_draw
 
     def count(self, *states: State) -> int:
         """Count the cells in these states."""
@@ -115,15 +149,17 @@ class StudyStatus:
         ]
         if not times:
             return None
-        left = self.count("waiting", "interrupted", "running")
-        return sum(times) / len(times) * left / workers
+        return sum(times) / len(times) * self.left / workers
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``plan --json`` and ``status --json`` print."""
+        sampled = self.resolved.sampled
+        drawing = {"sampler": sampled.sampler, "trials": sampled.trials} if sampled else {}
         return {
             "study": self.resolved.sweep.study,
             "scale": self.resolved.request.scale,
             "cells": [cell.to_json() for cell in self.cells],
+            **drawing,
         }
 
 
@@ -183,22 +219,26 @@ def resolve(
     before = _last_request(place, sweep, request.scale) if follow else None
     if before and request.seeds is None and not request.overrides:
         request = before
-    cells = spec.cells(sweep, request, str(path))
+    cells, sampled = spec.cells(sweep, request, str(path)), spec.sampled(sweep, request, str(path))
     built = {}
-    for name in dict.fromkeys(cell.dataset for cell in cells):
+    examples = sampled.extremes() if sampled else cells
+    for name in dict.fromkeys(cell.dataset for cell in examples):
         dataset = datasets.for_scale(place.home, name, request.scale)
         if dataset is None and build:
             dataset = building.build_embedded(place.home, name)
         if dataset is not None:
             built[name] = dataset
-    for cell in cells:
+    for cell in examples:
         if cell.dataset in built:
             hp = cell.hyperparameters
             problem = built[cell.dataset].check(hp.length, hp.train_size)
             if problem:
                 raise EcsweepError(f"{path}: impossible cell: {problem}.")
-    cells = [cell.on({name: ds.fingerprint for name, ds in built.items()}) for cell in cells]
-    return Resolved(sweep, request, before, cells, built)
+    fingerprints = {name: dataset.fingerprint for name, dataset in built.items()}
+    cells = [cell.on(fingerprints) for cell in cells]
+    if sampled:
+        sampled = replace(sampled, fingerprints=fingerprints)
+    return Resolved(sweep, request, before, cells, built, sampled)
 
 
 def _last_request(place: Place, sweep: Sweep, scale: str) -> Request | None:
@@ -211,8 +251,9 @@ def _last_request(place: Place, sweep: Sweep, scale: str) -> Request | None:
 
 
 def check_runnable(resolved: Resolved) -> None:
-    """Raise an error when a study cannot run for want of a dataset that only the user can give."""
-    needed = {cell.dataset for cell in resolved.cells} - resolved.datasets.keys()
+    """Raise an error when a study cannot run for want of what only the user can give."""
+    sampling.check_sampler(resolved.sweep.sampler)
+    needed = resolved.names - resolved.datasets.keys()
     if needed and resolved.request.scale != "demo":
         name = min(needed)
         raise EcsweepError(
@@ -227,13 +268,19 @@ def status(place: Place, resolved: Resolved, ledger: Ledger | None = None) -> St
         attempts = known_attempts(place.home, place.storage, resolved.name)
     else:
         attempts = ledger.attempts()
+    resolved = resolved.after(attempts)
     cells = [CellStatus(cell, attempts.get(str(cell.id), ())) for cell in resolved.cells]
     return StudyStatus(resolved, cells)
 
 
 def plan_document(resolved: Resolved) -> dict[str, Any]:
     """Return what the parent run stores: all that status and report need of the request."""
-    request = resolved.request
+    request, sampled = resolved.request, resolved.sampled
+    drawing = (
+        {"sampler": sampled.sampler, "metric": sampled.metric, "direction": sampled.direction}
+        if sampled
+        else {}
+    )
     return {
         "study": resolved.sweep.study,
         "scale": request.scale,
@@ -243,16 +290,8 @@ def plan_document(resolved: Resolved) -> dict[str, Any]:
         "axes": list(resolved.plan.axes),
         "source": _source(resolved),
         "request": {"seeds": request.seeds, "set": dict(request.overrides)},
-        "cells": [
-            {
-                "cell": cell.id,
-                "params": cell.params,
-                "seed": cell.seed,
-                "dataset": cell.fingerprint,
-                "sizes": resolved.datasets[cell.dataset].sizes(cell.hyperparameters.train_size),
-            }
-            for cell in resolved.cells
-        ],
+        "cells": [sampling.document(cell, resolved.datasets) for cell in resolved.cells],
+        **drawing,
     }
 
 
@@ -260,7 +299,7 @@ def _source(resolved: Resolved) -> str:
     """Say on what data, and how much of it, the cells are trained."""
     parts = []
     for name, dataset in resolved.datasets.items():
-        some = [cell.hyperparameters for cell in resolved.cells if cell.dataset == name]
+        some = [cell.hyperparameters for cell in resolved.examples if cell.dataset == name]
         sizes = sorted({tuple(dataset.sizes(hp.train_size).values()) for hp in some})
         counts = " or ".join(
             f"{train:,} training, {valid:,} validation and {test:,} test sequences"

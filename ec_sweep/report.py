@@ -1,5 +1,6 @@
 """The rows of a study's tables, from MLflow alone; laying out and rendering are others' jobs."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,6 +42,8 @@ class Row:
     """The paper's values; only at paper scale."""
     failure: str = ""
     """Why runs are missing, empty when none is."""
+    pruned: bool = False
+    """Whether it was ended early, with every seed, as not worth its last epochs."""
     runs: dict[int, str] = field(default_factory=dict)
     """The complete run of each seed."""
     by_seed: dict[int, dict[str, float]] = field(default_factory=dict)
@@ -66,6 +69,8 @@ class Report:
     """The datasets' cards by name."""
     changed: bool = False
     """Whether values of the sweep file were overridden (``--set``)."""
+    metric: str = ""
+    """What a sampler went by; empty for a grid."""
 
     @property
     def name(self) -> str:
@@ -87,6 +92,7 @@ def build(tracker: Measured | None, name: str) -> Report:
             f"{study} has not been run at {scale} scale. "
             f"Run it with: ecsweep study {study} --scale {scale}"
         )
+    plan["cells"] += _drawn_since(plan, tracked)
     if any("sizes" not in cell for cell in plan["cells"]):
         raise EcsweepError(
             f"{plan['study']} was last asked for by an earlier version, which kept less. "
@@ -106,7 +112,7 @@ def build(tracker: Measured | None, name: str) -> Report:
         table=plan["table"],
         axes=plan["axes"],
         source=plan["source"],
-        rows=[_row(plan, cells, runs) for cells in groups.values()],
+        rows=_ranked(plan, [_row(plan, cells, runs) for cells in groups.values()]),
         provenance={
             "study": plan["study"],
             "scale": plan["scale"],
@@ -118,7 +124,30 @@ def build(tracker: Measured | None, name: str) -> Report:
         timing=plan["timing"],
         cards=tracker.cards({cell["dataset"] for cell in plan["cells"]}),
         changed=bool(plan["request"]["set"]),
+        metric=plan.get("metric", ""),
     )
+
+
+def _drawn_since(plan: Mapping[str, Any], tracked: Sequence[TrackedRun]) -> list[dict[str, Any]]:
+    """Return the cells that a sampler has drawn since the plan was stored."""
+    if "sampler" not in plan:
+        return []
+    known = {cell["cell"] for cell in plan["cells"]}
+    tags = [run.tags for run in tracked if run.cell not in known]
+    drawn = [t["ecsweep.document"] for t in tags if t.get("ecsweep.plan") == plan["name"]]
+    return [json.loads(text) for text in dict.fromkeys(drawn)]
+
+
+def _ranked(plan: Mapping[str, Any], rows: list[Row]) -> list[Row]:
+    """Return the rows of a sampled sweep best first, those without a score last."""
+    if "sampler" not in plan:
+        return rows
+    metric, sign = plan["metric"], -1 if plan["direction"] == "maximize" else 1
+
+    def rank(row: Row) -> float:
+        return sign * row.metrics[metric] if metric in row.metrics else math.inf
+
+    return sorted(rows, key=rank)
 
 
 def joined(reports: Sequence[Report], title: str, table: int) -> Report:
@@ -172,7 +201,7 @@ def _row(
     missing = []
     for cell in cells:
         attempts = runs.get(cell["cell"], [])
-        finished = [run for run in attempts if run.status == "FINISHED"]
+        finished = [run for run in attempts if run.complete]
         if finished:
             done[cell["seed"]] = finished[-1].run_id
             by_seed[cell["seed"]] = _measured(finished[-1], cell["sizes"]["test"])
@@ -192,6 +221,7 @@ def _row(
         ci95=ci95,
         published=published.values(plan["table"], params) if plan["scale"] == "paper" else {},
         failure="; ".join(dict.fromkeys(missing)),
+        pruned=not done and all(reason.startswith("pruned") for reason in missing),
         runs=done,
         by_seed=by_seed,
     )
@@ -220,13 +250,15 @@ def _reason(attempts: Sequence[TrackedRun]) -> str:
     last = attempts[-1]
     if last.status == "RUNNING":
         return "still running"
+    if "ecsweep.pruned" in last.tags:
+        return f"pruned after epoch {last.tags['ecsweep.pruned']}"
     failure = last.tags.get("ecsweep.failure", "interrupted")
     message = last.tags.get("ecsweep.message", "")
     return f"{failure}: {message}" if message else failure
 
 
 def _provenance(cell: Mapping[str, Any], attempts: Sequence[TrackedRun]) -> dict[str, Any]:
-    finished = [run for run in attempts if run.status == "FINISHED"]
+    finished = [run for run in attempts if run.complete]
     tags = (finished or list(attempts))[-1].tags if attempts else {}
     prefix = "ecsweep.environment."
     return {

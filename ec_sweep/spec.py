@@ -4,33 +4,29 @@ A regular grid, a list of grids and an explicit list of settings all become
 cells here and nowhere else.
 """
 
-import hashlib
 import itertools
-import json
+import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from ec_sweep import documents, hyperparameters
+from ec_sweep import documents, space
+from ec_sweep.cell import METRICS, MOST_CELLS, make_cell, reject_unused, used
+from ec_sweep.cell import Cell as Cell
+from ec_sweep.cell import Sampled as Sampled
 from ec_sweep.errors import EcsweepError, nearest
-from ec_sweep.hyperparameters import FROZEN_DEFAULTS, Hyperparameters
-from ec_sweep.models import MODELS
+from ec_sweep.space import parse, shown
 
 SCALES = ("demo", "paper")
-_CHOICES = {"model": tuple(MODELS), "split": ("random",)}
-_NAMES = ("dataset", *_CHOICES, *hyperparameters.NAMES)
-_ID_VERSION = 1
 _RESERVED = re.compile(r"(table|figure)\d.*|claims.*")
 """Names that reports give to their own files."""
 _LARGEST_FILE = 1_000_000  # bytes; a sweep file is a page, not a book
-_MOST_CELLS = 100_000
 
-NAME_PATTERN = r"[a-z0-9-]{1,100}"
-Name = Annotated[str, StringConstraints(pattern=rf"^{NAME_PATTERN}$")]
+Name = Annotated[str, StringConstraints(pattern=rf"^{space.NAME_PATTERN}$")]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 
 
@@ -49,6 +45,11 @@ class Sweep(BaseModel):
     grid: dict[str, Any] | list[dict[str, Any]] = []
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
     scales: dict[Literal["demo", "paper"], dict[str, Any]] = {}
+    sampler: Literal["grid", "random", "tpe", "gp"] = "grid"
+    trials: Annotated[int, Field(strict=True, ge=1, le=MOST_CELLS)] | None = None
+    metric: str = "val_accuracy"
+    direction: Literal["maximize", "minimize"] | None = None
+    pruner: Literal["median", "hyperband"] | None = None
 
     @property
     def axes(self) -> list[str]:
@@ -73,55 +74,19 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One point of a sweep: what is trained, once."""
+class _Asked:
+    """A sweep with the values of scale and overrides in their places."""
 
-    model: str
-    dataset: str
-    split: str
-    hyperparameters: Hyperparameters
-    seed: int
-    fingerprint: str | None = None
-    """Of the dataset; ``None`` until that is built."""
+    fixed: dict[str, Any]
+    grids: list[dict[str, Any]]
+    labels: dict[str, str]
+    """Where replaced axes come from, for error messages."""
+    seeds: list[int]
 
     @property
-    def declared(self) -> dict[str, Any]:
-        """The hyperparameters that the model declares, by name in alphabetical order."""
-        names = sorted(MODELS[self.model].hyperparameters)
-        return {name: getattr(self.hyperparameters, name) for name in names}
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """What the cell is made of, as JSON holds it, without its seed."""
-        return {
-            "model": self.model,
-            "dataset": self.dataset,
-            "split": self.split,
-            **hyperparameters.to_json(self.declared),
-        }
-
-    @property
-    def id(self) -> str | None:
-        """12 hex digits that name the cell for ever; ``None`` while its dataset is not built."""
-        if self.fingerprint is None:
-            return None
-        identity = {
-            "version": _ID_VERSION,
-            "model": self.model,
-            "hyperparameters": {
-                name: value
-                for name, value in self.declared.items()
-                if value != FROZEN_DEFAULTS[name]
-            },
-            "seed": self.seed,
-            "dataset": self.fingerprint,
-        }
-        canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
-
-    def on(self, fingerprints: Mapping[str, str | None]) -> "Cell":
-        """Return the cell on the built dataset of its name."""
-        return replace(self, fingerprint=fingerprints.get(self.dataset))
+    def names(self) -> set[str]:
+        """All that is fixed or varied."""
+        return {*self.fixed, *(name for grid in self.grids for name in grid)}
 
 
 def load(path: Path) -> Sweep:
@@ -148,7 +113,7 @@ def load(path: Path) -> Sweep:
             f"claims...). Received: {sweep.study!r}."
         )
     for scale in SCALES:  # every scale, so that a mistake shows before the long run
-        cells(sweep, Request(scale), str(path))
+        examples(sweep, Request(scale), str(path))
     return sweep
 
 
@@ -157,9 +122,86 @@ def cells(sweep: Sweep, request: Request, where: str | None = None) -> list[Cell
 
     ``fixed`` is overridden by the scale, a grid axis by a list under the scale,
     and all of them by the request's overrides. A cell takes of these values
-    what its model declares.
+    what its model declares. A sampled sweep lists none: see `sampled`.
     """
     where = where or sweep.study
+    asked = _asked(sweep, request, where)
+    if sweep.sampler != "grid":
+        return []
+    found: dict[Cell, None] = {}
+    for settings in _settings(asked.grids, asked.labels, where):
+        for seed in asked.seeds:
+            found[make_cell({**asked.fixed, **settings}, seed, where)] = None
+    reject_unused(found, asked.names, where)
+    return list(found)
+
+
+def sampled(sweep: Sweep, request: Request, where: str | None = None) -> Sampled | None:
+    """Return what the cells of a sampled sweep are drawn from, ``None`` for a grid."""
+    where = where or sweep.study
+    if sweep.sampler == "grid":
+        return None
+    asked = _asked(sweep, request, where)
+    if len(asked.grids) > 1:
+        raise EcsweepError(
+            f"{where}: sampler {sweep.sampler} draws from one grid, not from a list of them. "
+            f"Make one mapping of {len(asked.grids)}, or a study of each."
+        )
+    if len(asked.seeds) > 1:
+        raise EcsweepError(
+            f"{where}: sampler {sweep.sampler} trains each cell with one seed. "
+            f"Received: {len(asked.seeds)} seeds. Give --seeds 1; repeat the best cells in a grid."
+        )
+    axes = {
+        name: space.axis(name, written, where, asked.labels.get(name, f"grid.{name}"))
+        for name, written in asked.grids[0].items()
+    }
+    assert sweep.trials is not None
+    found = Sampled(
+        sweep.sampler, sweep.trials, sweep.metric, asked.seeds[0], axes, asked.fixed, where
+    )
+    corners = dict.fromkeys(found.extremes())
+    reject_unused(corners, asked.names, where)
+    most = space.size(axes, {cell.model for cell in corners})
+    if most is not None and sweep.trials > most:
+        raise EcsweepError(
+            f"{where}: trials must be at most {most}, the cells that there are. "
+            f"Received: {sweep.trials}. Lower it, or leave sampler and trials out: a grid runs all."
+        )
+    return found
+
+
+def examples(sweep: Sweep, request: Request, where: str | None = None) -> list[Cell]:
+    """Return all cells of a grid, or those at the corners of what a sampler draws from."""
+    drawn = sampled(sweep, request, where)
+    return drawn.extremes() if drawn else cells(sweep, request, where)
+
+
+def declared(sweep: Sweep) -> set[str]:
+    """Return the names that the models of a sweep take, beside what every cell has."""
+    models = {cell.model for cell in examples(sweep, Request())}
+    return used(models)
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Return the name and value of a ``--set`` option such as ``epochs=2``."""
+    name, equals, value = text.partition("=")
+    if not equals and name in space.NAMES:
+        raise EcsweepError(f"--set {name} lacks its value: --set {name}=VALUE.")
+    if name not in space.NAMES:
+        raise EcsweepError(
+            f"--set takes KEY=VALUE with a key of {', '.join(space.NAMES)}. Received: {text!r}."
+            f"{nearest(name, space.NAMES)}"
+        )
+    try:
+        return name, documents.parse(value)
+    except ValueError as error:
+        raise EcsweepError(f"--set {name}: not a value ({error}).") from error
+
+
+def _asked(sweep: Sweep, request: Request, where: str) -> _Asked:
+    """Put the values of scale and overrides in their places."""
+    _check_sampler(sweep, where)
     scale = {str(name): values for name, values in sweep.scales.items()}.get(request.scale, {})
     overrides = dict(request.overrides)
     fixed = {"split": sweep.split, **sweep.fixed}
@@ -171,46 +213,39 @@ def cells(sweep: Sweep, request: Request, where: str | None = None) -> list[Cell
         for name, value in values.items():
             axes = [grid for grid in grids if name in grid]
             for grid in axes:
-                grid[name] = _new_axis(name, value, where, source)
+                grid[name] = space.replacement(name, value, where, source)
                 labels[name] = f"--set {name}" if source == "--set" else f"{source}.{name}"
             if not axes:
                 fixed[name] = value
     sources = _sources(sweep, scale, request)
     fixed = {
-        name: _parse(name, value, where, f"{sources.get(name, 'fixed')}{name}")
+        name: parse(name, value, where, f"{sources.get(name, 'fixed')}{name}")
         for name, value in fixed.items()
     }
     if not grids or not all(grids):
         raise EcsweepError(f"{where}: grid must name at least one axis with its values.")
     seeds = list(range(request.seeds)) if request.seeds else sorted(set(sweep.seeds))
-    found: dict[Cell, None] = {}
-    for settings in _settings(grids, labels, where):
-        for seed in seeds:
-            found[_cell({**fixed, **settings}, seed, where)] = None
-    _reject_unused(found, {*fixed, *(name for grid in grids for name in grid)}, where)
-    return list(found)
+    return _Asked(fixed, grids, labels, seeds)
 
 
-def declared(sweep: Sweep) -> set[str]:
-    """Return the names that the models of a sweep take, beside what every cell has."""
-    models = {cell.model for cell in cells(sweep, Request())}
-    return _used(models)
-
-
-def parse_override(text: str) -> tuple[str, Any]:
-    """Return the name and value of a ``--set`` option such as ``epochs=2``."""
-    name, equals, value = text.partition("=")
-    if not equals and name in _NAMES:
-        raise EcsweepError(f"--set {name} lacks its value: --set {name}=VALUE.")
-    if name not in _NAMES:
+def _check_sampler(sweep: Sweep, where: str) -> None:
+    if sweep.sampler == "grid" and sweep.trials is not None:
         raise EcsweepError(
-            f"--set takes KEY=VALUE with a key of {', '.join(_NAMES)}. Received: {text!r}."
-            f"{nearest(name, _NAMES)}"
+            f"{where}: trials counts what a sampler draws, and a grid runs all its cells. "
+            f"Add sampler: random (or tpe, gp), or leave trials out."
         )
-    try:
-        return name, documents.parse(value)
-    except ValueError as error:
-        raise EcsweepError(f"--set {name}: not a value ({error}).") from error
+    if sweep.sampler != "grid" and sweep.trials is None:
+        raise EcsweepError(f"{where}: sampler {sweep.sampler} needs trials: N, the cells to draw.")
+    if sweep.metric not in METRICS:
+        raise EcsweepError(
+            f"{where}: metric must be {' or '.join(METRICS)}: choosing by the test set would leak "
+            f"it into the choice. Received: {shown(sweep.metric)}."
+        )
+    if sweep.direction not in (None, METRICS[sweep.metric]):
+        raise EcsweepError(
+            f"{where}: direction must be {METRICS[sweep.metric]} for {sweep.metric}. "
+            f"Received: {shown(sweep.direction)}. Leave it out: the metric decides."
+        )
 
 
 def _file_problem(error: ValidationError) -> str:
@@ -222,16 +257,11 @@ def _file_problem(error: ValidationError) -> str:
         return f"unknown key {key!r}.{hint} Allowed: {allowed}."
     key = key.removesuffix(".[key]")
     if first["type"] == "string_pattern_mismatch":
-        received = _shown(first["input"])
+        received = shown(first["input"])
         return f"{key} must be of lower-case letters, digits and hyphens. Received: {received}."
     if first["type"] == "missing":
         return f"the key {key!r} is missing."
-    return f"{key}: {first['msg']}. Received: {_shown(first['input'])}."
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return f"{key}: {first['msg']}. Received: {shown(first['input'])}."
 
 
 def _sources(sweep: Sweep, scale: Mapping[str, Any], request: Request) -> dict[str, str]:
@@ -242,107 +272,19 @@ def _sources(sweep: Sweep, scale: Mapping[str, Any], request: Request) -> dict[s
     return sources | dict.fromkeys(dict(request.overrides), "--set ")
 
 
-def _new_axis(name: str, value: object, where: str, source: str) -> list[Any]:
-    nested = hyperparameters.is_list(name) if name in hyperparameters.NAMES else False
-    single = not isinstance(value, list) or (nested and not any(isinstance(v, list) for v in value))
-    if not single:
-        assert isinstance(value, list)
-        return value
-    if source == "--set":
-        return [value]
-    raise EcsweepError(
-        f"{where}: {source}.{name} replaces a grid axis and must be a list of values. "
-        f"Received: {_shown(value)}."
-    )
-
-
 def _settings(
-    grids: list[dict[str, Any]], labels: Mapping[str, str], where: str
+    grids: Sequence[Mapping[str, Any]], labels: Mapping[str, str], where: str
 ) -> Iterator[dict[str, Any]]:
-    """Yield the points of each grid; the first axis varies slowest.
-
-    ``labels`` says of replaced axes where they come from, for error messages.
-    """
+    """Yield the points of each grid; the first axis varies slowest."""
     total = 0
     for number, grid in enumerate(grids):
         label = "grid" if len(grids) == 1 else f"grid[{number}]"
-        axis_values = [
-            [
-                _parse(name, value, where, labels.get(name, f"{label}.{name}"))
-                for value in _axis(name, values)
-            ]
+        axes = [
+            space.choices(name, values, where, labels.get(name, f"{label}.{name}"))
             for name, values in grid.items()
         ]
-        size = 1
-        for name, values in zip(grid, axis_values, strict=True):
-            if not values:
-                raise EcsweepError(f"{where}: {label}.{name} must list at least one value.")
-            size *= len(values)
-        total += size
-        if total > _MOST_CELLS:
-            raise EcsweepError(f"{where}: grid spans more than {_MOST_CELLS} cells.")
-        for point in itertools.product(*axis_values):
+        total += math.prod(map(len, axes))
+        if total > MOST_CELLS:
+            raise EcsweepError(f"{where}: grid spans more than {MOST_CELLS} cells.")
+        for point in itertools.product(*axes):
             yield dict(zip(grid, point, strict=True))
-
-
-def _axis(name: str, values: object) -> list[Any]:
-    """Return the values of an axis; a single value, as explicit lists of cells give, is one."""
-    if not isinstance(values, list):
-        return [values]
-    nested = name in hyperparameters.NAMES and hyperparameters.is_list(name)
-    if nested and values and not any(isinstance(value, list) for value in values):
-        return [values]
-    return values
-
-
-def _parse(name: object, value: object, where: str, key: str) -> Any:
-    if name not in _NAMES:
-        raise EcsweepError(
-            f"{where}: unknown key {key!r}.{nearest(str(name), _NAMES)} "
-            f"Allowed: {', '.join(_NAMES)}."
-        )
-    name, hint = str(name), ""
-    if name == "dataset":
-        if isinstance(value, str) and re.fullmatch(NAME_PATTERN, value):
-            return value
-        must = "a name of lower-case letters, digits and hyphens"
-    elif name in _CHOICES:
-        if value in _CHOICES[name]:
-            return value
-        must = f"one of {', '.join(_CHOICES[name])}"
-        hint = nearest(str(value), _CHOICES[name])
-    else:
-        try:
-            return hyperparameters.parse(name, value)
-        except ValueError as error:
-            must = str(error)
-    raise EcsweepError(f"{where}: {key} must be {must}. Received: {_shown(value)}.{hint}")
-
-
-def _cell(values: dict[str, Any], seed: int, where: str) -> Cell:
-    choices = {name: values.pop(name, None) for name in ("dataset", *_CHOICES)}
-    for name in ("model", "dataset"):
-        if choices[name] is None:
-            raise EcsweepError(f"{where}: {name} must be given in fixed or in grid.")
-    model = MODELS[choices["model"]]
-    kept = {name: value for name, value in values.items() if name in model.hyperparameters}
-    values_of_model = Hyperparameters(**kept)
-    problem = model.check(values_of_model)
-    if problem:
-        raise EcsweepError(f"{where}: impossible cell: {problem}.")
-    return Cell(**choices, hyperparameters=values_of_model, seed=seed)
-
-
-def _reject_unused(found: Mapping[Cell, None], names: set[str], where: str) -> None:
-    models = sorted({cell.model for cell in found})
-    unused = sorted(names - _used(models))
-    if unused:
-        raise EcsweepError(
-            f"{where}: {unused[0]} is not a hyperparameter of {' or '.join(models)}. "
-            f"Remove it, or sweep a model that has it."
-        )
-
-
-def _used(models: Iterable[str]) -> set[str]:
-    own = (MODELS[model].hyperparameters for model in models)
-    return {"dataset", *_CHOICES}.union(*own)

@@ -28,6 +28,11 @@ class TrackedRun:
     tags: dict[str, str]
 
     @property
+    def complete(self) -> bool:
+        """Whether it was trained and tested to its end."""
+        return self.status == "FINISHED" and "ecsweep.pruned" not in self.tags
+
+    @property
     def exclusive(self) -> bool:
         """Whether it had the machine to itself, so that its times mean something."""
         return self.tags.get("ecsweep.concurrency") == "1"
@@ -103,7 +108,8 @@ class StoredStudy:
     def plan(self) -> dict[str, Any] | None:
         """See `Measured`."""
         path = self._plan()
-        return self._document(path) if path else None
+        name = f"{path.parent.name}/{path.name}" if path else ""
+        return {**self._document(path), "name": name} if path else None
 
     @property
     def asked(self) -> bool:

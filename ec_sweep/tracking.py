@@ -73,13 +73,17 @@ class Tracker:
         """End the parent run as FINISHED, FAILED or KILLED."""
         self._client.set_terminated(run_id, status)
 
-    def store_plan(self, parent: str, plan: dict[str, Any]) -> None:
-        """Keep the resolved plan; at every instant the old or the new one is in force."""
+    def store_plan(self, parent: str, plan: dict[str, Any]) -> str:
+        """Keep the resolved plan; at every instant the old or the new one is in force.
+
+        Returns the name under which it is kept.
+        """
         text = json.dumps(plan, indent=1)
         name = f"plans/{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
         if self._client.get_run(parent).data.tags.get("ecsweep.plan") != name:
             self._client.log_text(parent, text, name)
             self._client.set_tag(parent, "ecsweep.plan", name)
+        return name
 
     @property
     def asked(self) -> bool:
@@ -88,14 +92,13 @@ class Tracker:
         return run is not None and "ecsweep.plan" in run.data.tags
 
     def plan(self) -> dict[str, Any] | None:
-        """Return the plan that was last asked for, ``None`` before the first study."""
+        """Return the plan last asked for, with its name; ``None`` before the first study."""
         run = self._parent()
         name = run.data.tags.get("ecsweep.plan") if run else None
         if run is None or name is None:
             return None
         text = self._artifact(run.info.run_id, name)
-        found: dict[str, Any] = json.loads(text)
-        return found
+        return {**json.loads(text), "name": name}
 
     def store_card(self, parent: str, card: dict[str, Any]) -> None:
         """Keep a dataset's card with the study that uses it."""
@@ -143,7 +146,15 @@ class Tracker:
         by_epoch = {point.step: point.value for point in measured if point.step}
         return [by_epoch[epoch] for epoch in sorted(by_epoch)]
 
-    def start(self, cell: Cell, attempt: int, parent: str, label: str, concurrency: int) -> str:
+    def start(
+        self,
+        cell: Cell,
+        attempt: int,
+        parent: str,
+        label: str,
+        concurrency: int,
+        tags: Mapping[str, str] | None = None,
+    ) -> str:
         """Create the run of an attempt, complete with its tags; returns its id."""
         from mlflow.entities import Param
 
@@ -162,6 +173,7 @@ class Tracker:
                 "ecsweep.dataset": str(cell.fingerprint),
                 "ecsweep.concurrency": str(concurrency),
                 "ecsweep.version": code_version(),
+                **(tags or {}),
             },
         )
         params = {**cell.params, "seed": cell.seed}
@@ -194,6 +206,8 @@ class Tracker:
         from mlflow.entities import Metric
 
         tags = {"ecsweep.failure": result.failure, "ecsweep.message": result.message[:2000]}
+        if result.outcome == "pruned":  # FINISHED like a complete run, but no result
+            tags["ecsweep.pruned"] = str(round(result.metrics.get("epochs_run", 0)))
         self._log_batch(
             run_id,
             [Metric(name, value, result.timestamp, 0) for name, value in result.metrics.items()],
