@@ -9,7 +9,9 @@ from typing import Any
 import typer
 
 from ec_sweep import tables
+from ec_sweep.databases import shown
 from ec_sweep.layouts import Table
+from ec_sweep.mlflow_store import is_local, tracking_uri
 from ec_sweep.paths import Home
 from ec_sweep.planning import StudyStatus
 
@@ -72,9 +74,13 @@ def print_cells(found: StudyStatus) -> None:
     ]
     headings = {"cell": "CELL", "state": "STATE", "attempts": "ATTEMPTS", "what": "WHAT"}
     print_columns([headings | {"failure": ""}, *rows], [*headings, "failure"])
+    typer.echo(f"{resolved.name}: {len(found.cells)} cells: {counts(found)}.")
+
+
+def counts(found: StudyStatus) -> str:
+    """Return how many cells are in each state."""
     states = dict.fromkeys(cell.state for cell in found.cells)
-    counts = ", ".join(f"{found.count(state)} {state.replace('_', ' ')}" for state in states)
-    typer.echo(f"{resolved.name}: {len(found.cells)} cells: {counts}.")
+    return ", ".join(f"{found.count(state)} {state.replace('_', ' ')}" for state in states)
 
 
 def print_card(card: dict[str, Any]) -> None:
@@ -130,7 +136,8 @@ def print_end(found: StudyStatus, table: Table, files: Sequence[Path], home: Hom
         )
     print_files("Tables", files)
     typer.echo(f"More    ecsweep report {study}{option}   (figures, classes, comparisons)")
-    typer.echo(f"Runs    ecsweep ui   ({relative(home.mlflow_db)})")
+    place = relative(home.mlflow_db) if is_local(home) else shown(tracking_uri(home))
+    typer.echo(f"Runs    ecsweep ui   ({place})")
 
 
 def _stem(file: Path) -> str:

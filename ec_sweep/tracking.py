@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlparse
 import ec_sweep
 from ec_sweep.attempts import AttemptFolder, Event, Result, now
 from ec_sweep.errors import EcsweepError
-from ec_sweep.mlflow_store import connect, is_local, pages
+from ec_sweep.mlflow_store import connect, exists, is_local, keeps_artifacts_here, pages
 from ec_sweep.paths import Home
 from ec_sweep.spec import Cell
 
@@ -275,7 +275,7 @@ def open_tracker(home: Home, study: str) -> Tracker:
     client = connect(home)
     if tracker := _existing(home, client, study):
         return tracker
-    location = home.artifacts.resolve().as_uri() if is_local(home) else None
+    location = home.artifacts.resolve().as_uri() if keeps_artifacts_here(home) else None
     # The UI opens such an experiment on its training runs, not on language models.
     tags = {"mlflow.experimentKind": "custom_model_development"}
     return Tracker(client, client.create_experiment(study, location, tags), study)
@@ -283,7 +283,7 @@ def open_tracker(home: Home, study: str) -> Tracker:
 
 def tracked_studies(home: Home, scale: str) -> dict[str, Tracker]:
     """Return the trackers of all studies that have been asked for at a scale, by study."""
-    if is_local(home) and not home.mlflow_db.exists():
+    if not exists(home):
         return {}
     client = connect(home)
     names = [
@@ -301,7 +301,7 @@ def tracked_studies(home: Home, scale: str) -> dict[str, Tracker]:
 
 def find_tracker(home: Home, study: str) -> Tracker | None:
     """Open the experiment of a study for reading, ``None`` when there is none yet."""
-    if is_local(home) and not home.mlflow_db.exists():
+    if not exists(home):
         return None
     return _existing(home, connect(home), study)
 
@@ -321,6 +321,14 @@ def _existing(home: Home, client: "MlflowClient", study: str) -> Tracker | None:
             raise EcsweepError(
                 f"this home was {before.parents[1]} when {study} was run, and MLflow keeps "
                 "absolute paths. Move it back, or make the old path a link to the new."
+            )
+    elif keeps_artifacts_here(home) and experiment.artifact_location.startswith(("/", "file:")):
+        folder = Path(unquote(urlparse(experiment.artifact_location).path))
+        if not folder.exists():
+            raise EcsweepError(
+                f"the artifacts of {study} are in {folder}, where it was run first, and that is "
+                "not here. Mount it at the same path, or share runs through an MLflow server "
+                "(docs/operations.md)."
             )
     return Tracker(client, experiment.experiment_id, study)
 
