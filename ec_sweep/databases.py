@@ -27,8 +27,7 @@ def parse(address: str) -> "sqlalchemy.URL":
     """Return a database's address in its parts; one that cannot be read is an error."""
     import sqlalchemy
 
-    authority = address.partition("?")[0]
-    if authority.count("@") > 1 and not authority.startswith("sqlite"):
+    if _ambiguous(address):
         raise EcsweepError(
             f"{shown(address)}: a password's special characters must be percent-encoded "
             "(@ is %40, / is %2F, : is %3A, % is %25). Or leave it out and set PGPASSWORD."
@@ -62,6 +61,8 @@ def shown(address: str) -> str:
     """Return an address as it may be printed: without its password."""
     import sqlalchemy
 
+    if _ambiguous(address):
+        return _last_net(address)
     try:
         url = sqlalchemy.make_url(address)
         url = url.difference_update_query([name for name in url.query if _SECRET.search(name)])
@@ -76,7 +77,7 @@ def without_secrets(text: str) -> str:
     words = [word.partition("=")[2] if word.startswith("-") else word for word in sys.argv[1:]]
     words += [sys.argv[place + 1] for place, word in enumerate(sys.argv[:-1]) if word[:2] == "--"]
     words += [os.environ.get(name, "") for name in ("ECSWEEP_STORAGE", "MLFLOW_TRACKING_URI")]
-    for address in {word for word in words if "://" in word}:
+    for address in {word for word in words if ":/" in word}:
         visible = shown(address)
         text = text.replace(address, visible)
         for secret in sorted(_secrets(address), key=len, reverse=True):
@@ -198,6 +199,12 @@ def problem(address: str, error: Exception) -> str:
     return f"{shown(address)}: the database cannot be used ({said})."
 
 
+def _ambiguous(address: str) -> bool:
+    """Say whether it is open where in an address the password ends."""
+    front = address.partition("?")[0]
+    return front.count("@") > 1 and not front.startswith(("sqlite", "file"))
+
+
 def _identity(url: "sqlalchemy.URL") -> tuple[object, ...]:
     """Return what tells a database from others, as far as its address says."""
     kind = url.get_backend_name()
@@ -215,18 +222,20 @@ def _secrets(address: str) -> set[str]:
     found = set()
     front, _, query = address.partition("?")
     user, _, _ = front.rpartition("@")
-    _, _, password = user.partition("://")[2].partition(":")
+    _, _, password = user.partition(":/")[2].partition(":")
     if password and not front.startswith(("sqlite", "file")):
-        found |= {password, unquote(password), *re.split("[@/]", password)}
+        found |= {password, unquote(password)}
     for option in query.split("&"):
         name, _, value = option.partition("=")
         if _SECRET.search(name):
             found |= {value, unquote_plus(value)}
     found |= {spelling(secret) for secret in list(found) for spelling in (quote, quote_plus)}
+    # What reads an address wrongly complains of a part of the password.
+    found |= {part for secret in list(found) for part in re.split("[@/:?&#%]", secret)}
     return found - {""}
 
 
 def _last_net(text: str) -> str:
     """Hide what looks like a password in an address, whoever wrote it."""
-    text = re.sub(r"(://[^\s:/@]*):\S*@", r"\1:***@", text)
+    text = re.sub(r"(:/+[^\s:/@]*):\S*@", r"\1:***@", text)
     return re.sub(rf"((?:{_SECRET.pattern})=)[^&\s'\")]+", r"\1***", text, flags=re.IGNORECASE)
