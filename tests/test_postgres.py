@@ -87,7 +87,7 @@ def commands(process: "psutil.Process") -> set[str]:
     return found
 
 
-def test_a_study_runs_is_cancelled_and_goes_on_on_postgresql(
+def test_a_study_is_cancelled_and_another_runs_on_postgresql(
     postgres: Postgres, ecsweep: Ecsweep, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Real workers, from empty databases; a password shows nowhere, in no process or file."""
@@ -95,7 +95,7 @@ def test_a_study_runs_is_cancelled_and_goes_on_on_postgresql(
         postgres.new().replace("postgres:@", f"postgres:{SECRET}@") for _ in range(2)
     )
     urls = {"ECSWEEP_STORAGE": storage, "MLFLOW_TRACKING_URI": tracking}
-    few = ("--set", "filter_size=[2]", "--set", "epochs=40")
+    few = ("--set", "filter_size=[2]", "--set", "epochs=5000", "--set", "early_stopping=none")
     planned = json.loads(ecsweep.ok("plan", "tiny", *few, "--json", **urls))
     assert len(planned["cells"]) == 2
     study = ecsweep.start("study", "tiny", *few, "--workers", "1", **urls)
