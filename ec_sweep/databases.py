@@ -42,9 +42,14 @@ def parse(address: str) -> "sqlalchemy.URL":
 
 
 def is_server(address: str) -> bool:
-    """Say whether an address names a database server: neither a file nor MLflow over HTTP."""
+    """Say whether an address names a database server: no file, nor MLflow's own kinds."""
     scheme = address.partition("://")[0].partition("+")[0]
-    return "://" in address and scheme not in ("sqlite", "http", "https", "file")
+    return scheme in ("postgresql", "postgres", "mysql", "mariadb", "mssql", "oracle")
+
+
+def is_sql(address: str) -> bool:
+    """Say whether an address names a database, on a server or in a file."""
+    return address.startswith("sqlite") or is_server(address)
 
 
 def is_postgresql(address: str) -> bool:
@@ -92,7 +97,7 @@ def check_apart(storage: str | None, ledger_file: str, tracking: str) -> None:
     Both keep the version of their tables under the same name.
     """
     ledger = parse(storage or f"sqlite:///{ledger_file}")
-    if tracking.startswith(("http://", "https://")):
+    if not is_sql(tracking):
         return
     if _identity(ledger) == _identity(parse(tracking)):
         raise EcsweepError(

@@ -77,7 +77,7 @@ def refuse_foreign(uri: str) -> bool:
 
 def keeps_artifacts_here(home: Home) -> bool:
     """Say whether artifacts are files that this process writes, not an MLflow server."""
-    return not tracking_uri(home).startswith(("http://", "https://"))
+    return databases.is_sql(tracking_uri(home))
 
 
 def is_local(home: Home) -> bool:

@@ -54,6 +54,8 @@ def place(home: Path, storage: str | None = None) -> "Place":
         databases.check_apart(storage, str(folder.studies_db), tracking)
     typed = storage != os.environ.get("ECSWEEP_STORAGE")
     if storage and typed and databases.has_password(storage):
+        with databases.connection(storage):
+            pass  # where it does not work, that is all there is to say
         typer.echo(
             "Warning: other users of this machine can see the password of --storage in the list of "
             "processes. Set ECSWEEP_STORAGE instead, or leave it to PGPASSWORD or ~/.pgpass.",
