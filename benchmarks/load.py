@@ -30,12 +30,12 @@ import psutil
 
 from ec_sweep import machine, planning
 from ec_sweep.attempts import AttemptFolder, Task, now
+from ec_sweep.experiments import open_tracker
 from ec_sweep.ledger import open_ledger
 from ec_sweep.paths import Home
 from ec_sweep.planning import Place
 from ec_sweep.report import METRICS
 from ec_sweep.spec import Request
-from ec_sweep.tracking import open_tracker
 
 EPOCH = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "epoch_seconds")
 FINAL = [name for name in METRICS if name not in EPOCH][:19]

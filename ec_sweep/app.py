@@ -1,12 +1,6 @@
 """The commands without their clothes: wires the parts together, prints nothing."""
 
-import contextlib
-import os
 import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -14,16 +8,16 @@ from pathlib import Path
 
 from ec_sweep.errors import EcsweepError
 from ec_sweep.executors import Executor, InlineExecutor, LocalExecutor
+from ec_sweep.experiments import open_tracker, tracked_studies
 from ec_sweep.ledger import open_ledger
+from ec_sweep.locks import study_lock
 from ec_sweep.machine import default_workers, usable_cores
-from ec_sweep.mlflow_store import tracking_uri
-from ec_sweep.paths import Home, check_sqlite
+from ec_sweep.paths import Home
 from ec_sweep.planning import Place, Resolved, StudyStatus, plan_document, status, sweep_files
 from ec_sweep.publishing import Publisher
-from ec_sweep.recording import Recorder, study_lock
+from ec_sweep.recording import Recorder
 from ec_sweep.spec import Cell
 from ec_sweep.study import Display, Driver, cells_to_run
-from ec_sweep.tracking import open_tracker, tracked_studies
 
 
 @dataclass
@@ -59,6 +53,8 @@ class Options:
     workers: int | None = None
     executor: str = "local"
     retry_failed: bool = False
+    wait: Callable[[str], None] | None = None
+    """Told what a study waits for that another driver runs; ``None``: it does not wait."""
 
 
 ShowProgress = Callable[[int, int, int, Callable[[Cell], str]], AbstractContextManager[Display]]
@@ -84,7 +80,8 @@ def run_study(
         raise EcsweepError(
             "cells with deterministic: true need worker processes. Use --executor local."
         )
-    with study_lock(home, plan.study), interrupts.caught():
+    lock = study_lock(home, plan.study, place.storage, options.wait)
+    with lock, interrupts.caught():
         ledger = open_ledger(home, place.storage, plan.study)
         todo = cells_to_run(plan.cells, ledger.attempts(), options.retry_failed)
         executor = _executor(home, resolved, options, todo, interrupts)
@@ -140,7 +137,7 @@ def attempts_at(place: Place, resolved: Resolved, cell: str | None) -> int:
 def forget(place: Place, resolved: Resolved, cell: str | None) -> int:
     """Forget the attempts at one cell or at all; returns how many there were."""
     place.home.prepare()
-    with study_lock(place.home, resolved.name):
+    with study_lock(place.home, resolved.name, place.storage):
         ledger = open_ledger(place.home, place.storage, resolved.name)
         tracker = open_tracker(place.home, resolved.name)
         recorder = Recorder(place.home, resolved.name, ledger, tracker)
@@ -149,74 +146,6 @@ def forget(place: Place, resolved: Resolved, cell: str | None) -> int:
         gone = ledger.forget({cell} if cell else known)
         tracker.forget([attempt.run_id for attempt in gone])
     return len(gone)
-
-
-def serve_ui(home: Home, port: int, announce: Callable[[str], None]) -> int:
-    """Run the MLflow UI on 127.0.0.1 until it ends or Ctrl-C; returns its exit code."""
-    uri = tracking_uri(home)
-    if uri.startswith(("http://", "https://")):
-        raise EcsweepError("MLFLOW_TRACKING_URI is a server: open its address in a browser.")
-    if uri == f"sqlite:///{home.mlflow_db}":
-        if not home.mlflow_db.exists():
-            raise EcsweepError(f"{home.mlflow_db} does not exist yet. Run a study first.")
-        check_sqlite(home.mlflow_db)
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise EcsweepError(
-                f"port {port} on 127.0.0.1 is not free ({error.strerror}). "
-                "Choose another with --port."
-            ) from error
-    environment = {
-        **os.environ,
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_BACKEND_STORE_URI": uri,  # not an argument: it may hold a password
-        "PYTHONWARNINGS": "ignore",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # a dozen processes that nobody here needs
-    }
-    command = [
-        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
-        "--workers", "1", "--uvicorn-opts", "--log-level warning",
-        "--default-artifact-root", home.artifacts.resolve().as_uri(),
-    ]  # fmt: skip
-    log = home.work / f"ui-{port}.log"
-    home.work.mkdir(parents=True, exist_ok=True)
-    for number in (signal.SIGINT, signal.SIGTERM):  # even where a script's "&" has it ignored
-        signal.signal(number, signal.default_int_handler)
-    with log.open("w") as output:
-        server = subprocess.Popen(
-            command, env=environment, stdout=output, stderr=output, start_new_session=True
-        )
-    try:
-        while not _answers(port):
-            if server.poll() is not None:
-                said = log.read_text(errors="replace").strip().splitlines() or ["nothing"]
-                raise EcsweepError(f"the MLflow UI did not start. Its last words: {said[-1]}")
-            time.sleep(0.2)
-        announce(f"http://127.0.0.1:{port}")
-        return server.wait()
-    except KeyboardInterrupt:
-        return 0
-    finally:
-        _end_group(server)
-        log.unlink(missing_ok=True)
-
-
-def _end_group(process: "subprocess.Popen[bytes]") -> None:
-    """End a process and its children: politely, and after ten seconds for certain."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=10)
-            return
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _executor(

@@ -1,12 +1,13 @@
 """The command line: parse, call, print, exit."""
 
-import re
 import sys
+import traceback
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ec_sweep import __version__
+from ec_sweep.cli_care import cancel_study
 from ec_sweep.cli_data import data_cli
 from ec_sweep.cli_report import publish, write_reports
 from ec_sweep.errors import EcsweepError, ExitCode, StudyStoppedError
@@ -144,6 +145,9 @@ def run_studies(
         Literal["local", "inline"],
         typer.Option(help="local: worker processes. inline: in this process, for debugging."),
     ] = "local",
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait while another driver runs the study.")
+    ] = False,
     home: Home = HERE,
     storage: Storage = None,
 ) -> None:
@@ -167,7 +171,7 @@ def run_studies(
     for name, wanted in requests.items():  # nothing is written before all are known to be runnable
         planning.check_runnable(planning.resolve(where, name, wanted, follow=not defaults))
     where.home.prepare()
-    options = app.Options(workers, executor, retry_failed)
+    options = app.Options(workers, executor, retry_failed, wait=typer.echo if wait else None)
     resolved = [
         planning.resolve(where, name, wanted, follow=not defaults, build=True)
         for name, wanted in requests.items()
@@ -188,8 +192,7 @@ def show_status(
     storage: Storage = None,
 ) -> None:
     """Show the cells of a study with their state."""
-    from ec_sweep import output, planning
-    from ec_sweep.recording import is_driven
+    from ec_sweep import locks, output, planning
 
     where = place(home, storage)
     resolved = planning.resolve(where, study, request(scale))
@@ -199,7 +202,7 @@ def show_status(
         return
     _say_request(resolved)
     output.print_cells(found)
-    if found.count("running") and not is_driven(where.home, resolved.name):
+    if found.count("running") and not locks.holder_of(where.home, resolved.name, where.storage):
         typer.echo(f"Nothing runs it any more: ecsweep study {study} goes on from there.")
 
 
@@ -231,22 +234,28 @@ def forget_cells(
 
 
 cli.command("report")(write_reports)
+cli.command("cancel")(cancel_study)
 
 
 @cli.command("ui")
 def open_ui(
-    port: Annotated[int, typer.Option(metavar="N", help="Port on 127.0.0.1.")] = 5000,
+    port: Annotated[int, typer.Option(metavar="N", help="Port to listen on.")] = 5000,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address to listen on; see the warning first.")
+    ] = "127.0.0.1",
     home: Home = HERE,
 ) -> None:
-    """Open the MLflow UI on 127.0.0.1."""
-    from ec_sweep import app
+    """Open the MLflow UI on 127.0.0.1, which only this machine reaches."""
+    from ec_sweep import ui
 
     check_range("--port", port, 65_535)
+    if warning := ui.warning(host, port):
+        typer.echo(warning, err=True)
 
     def announce(address: str) -> None:
         typer.echo(f"MLflow UI on {address} (Ctrl-C ends it)")
 
-    code = app.serve_ui(place(home).home, port, announce)
+    code = ui.serve(place(home).home, host, port, announce)
     raise typer.Exit(code)
 
 
@@ -268,8 +277,10 @@ def main() -> None:
 
         problem = no_room(error)
         if problem is None:
-            raise
-        code = _fail(f"{problem}. Make room; the same command then goes on.")
+            _fail(traceback.format_exc())  # a bug: all of it, but for passwords
+            code = ExitCode.INCOMPLETE
+        else:
+            code = _fail(f"{problem}. Make room; the same command then goes on.")
     sys.exit(int(code or 0))
 
 
@@ -311,8 +322,9 @@ def _run_study(where: "Place", resolved: "Resolved", options: "Options") -> bool
 
 
 def _fail(message: str) -> ExitCode:
-    safe = re.sub(r"://[^@/\s]*@", "://***@", message)  # never a password
-    print(f"ecsweep: {safe}", file=sys.stderr)
+    from ec_sweep.databases import without_secrets
+
+    print(f"ecsweep: {without_secrets(message)}", file=sys.stderr)
     return ExitCode.USAGE
 
 

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from ec_sweep import databases
 from ec_sweep.attempts import Outcome, Result
 from ec_sweep.direct import OPTUNA_SCHEMA, reading
 from ec_sweep.errors import EcsweepError
@@ -215,7 +216,13 @@ def open_ledger(home: Home, storage: str | None, study: str) -> Ledger:
         check_sqlite(path)
     if storage is None:
         make_database(home.studies_db, optuna.storages.RDBStorage)
-    rdb = _storage(home, storage)
+        rdb = _storage(home, storage)
+    elif databases.is_server(storage):
+        with databases.making_tables(storage):
+            _tables(storage)
+            rdb = _storage(home, storage)
+    else:
+        rdb = _storage(home, storage)
     optuna.create_study(study_name=study, storage=rdb, direction="maximize", load_if_exists=True)
     return Ledger(rdb, study, None if storage else home.studies_db)
 
@@ -227,6 +234,8 @@ def find_ledger(home: Home, storage: str | None, study: str) -> Ledger | None:
         check_sqlite(path)
         if not path.exists():
             return None
+    elif storage and "studies" not in _tables(storage):
+        return None
     try:
         return Ledger(_storage(home, storage), study)
     except KeyError:  # no such study
@@ -272,17 +281,14 @@ def _sqlite_path(home: Home, storage: str | None) -> Path | None:
     """Return the file that holds the ledger, ``None`` when it is on a server."""
     if storage is None:
         return home.studies_db
-    import sqlalchemy
-
-    try:
-        url = sqlalchemy.make_url(storage)
-    except sqlalchemy.exc.ArgumentError as error:
-        raise EcsweepError(
-            "--storage must be an SQLAlchemy URL such as "
-            "postgresql+psycopg://user@host/database or sqlite:////folder/studies.db."
-        ) from error
+    url = databases.parse(storage)
     on_disk = url.get_backend_name() == "sqlite" and url.database
     return Path(str(url.database)) if on_disk else None
+
+
+def _tables(storage: str) -> frozenset[str]:
+    """Return the tables of the ledger's server; one that holds MLflow's data is refused."""
+    return databases.tables(storage, "experiment_tags", "MLflow's data")
 
 
 def _storage(home: Home, storage: str | None) -> "optuna.storages.RDBStorage":
@@ -292,18 +298,25 @@ def _storage(home: Home, storage: str | None) -> "optuna.storages.RDBStorage":
     logging.getLogger("alembic").setLevel(logging.WARNING)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     url = storage or f"sqlite:///{home.studies_db}"
-    connect_args = {"timeout": 60} if url.startswith("sqlite") else {}
+    sqlite = url.startswith("sqlite")
+    engine = {
+        "connect_args": {"timeout": 60} if sqlite else databases.connect_options(url),
+        "pool_pre_ping": not sqlite,  # a server may have been restarted since the last use
+    }
     try:
-        rdb = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": connect_args})
-        if connect_args:
+        rdb = optuna.storages.RDBStorage(url, engine_kwargs=engine)
+        if sqlite:
             with rdb.engine.connect() as connection:
                 connection.execute(sqlalchemy.text("PRAGMA journal_mode=WAL"))
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError) as error:
         if no_room(error):
             raise
-        shown = sqlalchemy.make_url(url).render_as_string(hide_password=True)
+        if databases.is_server(url):
+            raise EcsweepError(databases.problem(url, error)) from error
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise EcsweepError(f"{shown}: the ledger cannot be opened ({reason}).") from error
+        raise EcsweepError(
+            f"{databases.shown(url)}: the ledger cannot be opened ({reason})."
+        ) from error
     return rdb
 
 

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from ec_sweep import databases
 from ec_sweep.errors import EcsweepError
 from ec_sweep.paths import Home, check_sqlite, make_database, no_room
 
@@ -37,22 +38,50 @@ def connect(home: Home) -> "MlflowClient":
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
+    uri = tracking_uri(home)
+    on_server = databases.is_server(uri)
+    if on_server:  # its own refusal of a server that does not answer takes two minutes
+        refuse_foreign(uri)
     try:
         if is_local(home):
             make_database(home.mlflow_db, lambda url: MlflowClient(url).search_experiments())
             # MLflow leaves SQLite's slow default on; the mode is kept in the file.
             with contextlib.closing(sqlite3.connect(home.mlflow_db)) as connection:
                 connection.execute("PRAGMA journal_mode=WAL")
-        client = MlflowClient(tracking_uri(home))
-        client.search_experiments(max_results=1)  # a wrong address or database shows here
+        with databases.making_tables(uri) if on_server else contextlib.nullcontext():
+            client = MlflowClient(uri)
+            client.search_experiments(max_results=1)  # a wrong address or database shows here
     except (MlflowException, sqlite3.Error, sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
         if no_room(error):
             raise
+        if on_server:
+            raise EcsweepError(databases.problem(uri, error)) from error
         reason = str(error).splitlines()[0]
         raise EcsweepError(
-            f"{tracking_uri(home)}: MLflow's data cannot be opened ({reason})."
+            f"{databases.shown(uri)}: MLflow's data cannot be opened ({reason})."
         ) from error
     return client
+
+
+def exists(home: Home) -> bool:
+    """Say whether there is any data of MLflow's; looking for it makes none."""
+    if is_local(home):
+        return home.mlflow_db.exists()
+    uri = tracking_uri(home)
+    return not databases.is_server(uri) or refuse_foreign(uri)
+
+
+def refuse_foreign(uri: str) -> bool:
+    """Raise an error where a server's database is the ledger's; returns whether MLflow's is there.
+
+    The two keep the version of their tables under the same name.
+    """
+    return "experiments" in databases.tables(uri, "trial_user_attributes", "a ledger")
+
+
+def keeps_artifacts_here(home: Home) -> bool:
+    """Say whether artifacts are files that this process writes, not an MLflow server."""
+    return databases.is_sql(tracking_uri(home))
 
 
 def is_local(home: Home) -> bool:

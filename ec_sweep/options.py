@@ -1,5 +1,6 @@
 """Options that several commands share, and what becomes of them."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -45,9 +46,22 @@ HERE = Path()
 
 def place(home: Path, storage: str | None = None) -> "Place":
     """Return where a command's state is."""
-    from ec_sweep import paths, planning
+    from ec_sweep import databases, mlflow_store, paths, planning
 
-    return planning.Place(paths.Home(home.resolve()), storage)
+    folder = paths.Home(home.resolve())
+    tracking = mlflow_store.tracking_uri(folder)
+    if storage or not mlflow_store.is_local(folder):
+        databases.check_apart(storage, str(folder.studies_db), tracking)
+    typed = storage != os.environ.get("ECSWEEP_STORAGE")
+    if storage and typed and databases.has_password(storage):
+        with databases.connection(storage):
+            pass  # where it does not work, that is all there is to say
+        typer.echo(
+            "Warning: other users of this machine can see the password of --storage in the list of "
+            "processes. Set ECSWEEP_STORAGE instead, or leave it to PGPASSWORD or ~/.pgpass.",
+            err=True,
+        )
+    return planning.Place(folder, storage)
 
 
 def request(

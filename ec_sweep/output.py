@@ -9,12 +9,14 @@ from typing import Any
 import typer
 
 from ec_sweep import tables
+from ec_sweep.databases import shown
 from ec_sweep.layouts import Table
+from ec_sweep.mlflow_store import is_local, tracking_uri
 from ec_sweep.paths import Home
 from ec_sweep.planning import StudyStatus
 from ec_sweep.space import Axis, Choice
 from ec_sweep.spec import Sampled
-from ec_sweep.study import shown
+from ec_sweep.study import shown as in_words
 
 
 def print_table(table: Table) -> None:
@@ -75,11 +77,16 @@ def print_cells(found: StudyStatus) -> None:
     ]
     headings = {"cell": "CELL", "state": "STATE", "attempts": "ATTEMPTS", "what": "WHAT"}
     print_columns([headings | {"failure": ""}, *rows], [*headings, "failure"])
-    states = dict.fromkeys(cell.state for cell in found.cells)
-    counts = ", ".join(f"{found.count(state)} {state.replace('_', ' ')}" for state in states)
-    typer.echo(f"{resolved.name}: {len(found.cells)} cells{f': {counts}' if counts else ''}.")
+    states = counts(found)
+    typer.echo(f"{resolved.name}: {len(found.cells)} cells{f': {states}' if states else ''}.")
     if resolved.sampled:
         typer.echo(drawing_in_words(resolved.sampled, len(found.cells)))
+
+
+def counts(found: StudyStatus) -> str:
+    """Return how many cells are in each state."""
+    states = dict.fromkeys(cell.state for cell in found.cells)
+    return ", ".join(f"{found.count(state)} {state.replace('_', ' ')}" for state in states)
 
 
 def drawing_in_words(sampled: Sampled, known: int) -> str:
@@ -91,9 +98,9 @@ def drawing_in_words(sampled: Sampled, known: int) -> str:
 
 def _axis_in_words(axis: Axis) -> str:
     if isinstance(axis, Choice):
-        return " or ".join(map(shown, axis.values))
-    how = " (log)" if axis.log else "" if axis.step is None else f" by {shown(axis.step)}"
-    return f"{shown(axis.low)} to {shown(axis.high)}{how}"
+        return " or ".join(map(in_words, axis.values))
+    how = " (log)" if axis.log else "" if axis.step is None else f" by {in_words(axis.step)}"
+    return f"{in_words(axis.low)} to {in_words(axis.high)}{how}"
 
 
 def print_card(card: dict[str, Any]) -> None:
@@ -149,7 +156,8 @@ def print_end(found: StudyStatus, table: Table, files: Sequence[Path], home: Hom
         )
     print_files("Tables", files)
     typer.echo(f"More    ecsweep report {study}{option}   (figures, classes, comparisons)")
-    typer.echo(f"Runs    ecsweep ui   ({relative(home.mlflow_db)})")
+    place = relative(home.mlflow_db) if is_local(home) else shown(tracking_uri(home))
+    typer.echo(f"Runs    ecsweep ui   ({place})")
 
 
 def _stem(file: Path) -> str:

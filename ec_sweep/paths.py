@@ -3,6 +3,7 @@
 import errno
 import os
 import sqlite3
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -78,6 +79,7 @@ class Home:
                 "addresses cannot hold. Choose another with --home or ECSWEEP_HOME."
             )
         try:
+            self.make_work()
             for folder in (self.work, self.artifacts, self.data, self.root / "reports"):
                 folder.mkdir(parents=True, exist_ok=True)
                 with tempfile.TemporaryFile(dir=folder) as probe:
@@ -87,6 +89,13 @@ class Home:
                 f"the home folder {self.root} cannot be written to "
                 f"({error.strerror or error}). Choose another with --home or ECSWEEP_HOME."
             ) from error
+
+    def make_work(self) -> None:
+        """Create the work folder, which is its owner's alone."""
+        self.work.parent.mkdir(parents=True, exist_ok=True)
+        self.work.mkdir(mode=0o700, exist_ok=True)
+        if stat.S_IMODE(self.work.stat().st_mode) != 0o700:  # made by an older version
+            self.work.chmod(0o700)
 
 
 def file_system(path: Path) -> str:
@@ -113,8 +122,11 @@ def packed(name: str) -> Path:
 
 
 @contextmanager
-def open_atomically(path: Path) -> Iterator[BinaryIO]:
-    """Open a file to write: at every instant it is the old one or the new one, never a part."""
+def open_atomically(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
+    """Open a file to write: at every instant it is the old one or the new one, never a part.
+
+    A private one is its owner's alone.
+    """
     import psutil
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -129,16 +141,16 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())
+        os.chmod(name, 0o600 if private else 0o666 & ~_umask())
         os.replace(name, path)
     except BaseException:  # Ctrl-C too: nothing half-written stays, and the error goes on
         os.unlink(name)
         raise
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
+def write_atomically(path: Path, content: str | bytes, *, private: bool = False) -> None:
     """Write a small file like `open_atomically`."""
-    with open_atomically(path) as file:
+    with open_atomically(path, private=private) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 

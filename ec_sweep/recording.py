@@ -3,19 +3,14 @@
 Every step can be repeated: what was done already changes nothing.
 """
 
-import json
-import os
-import socket
-from collections.abc import Container, Iterator
-from contextlib import contextmanager
+from collections.abc import Container
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from ec_sweep import checkpoints
 from ec_sweep.attempts import AttemptFolder, Result, now
 from ec_sweep.errors import EcsweepError
 from ec_sweep.ledger import Attempt, Ledger
-from ec_sweep.paths import Home, write_atomically
+from ec_sweep.paths import Home
 from ec_sweep.tracking import Tracker
 
 _ORPHAN_WAIT = 30.0
@@ -103,52 +98,3 @@ class Recorder:
 
     def _folder(self, run_id: str) -> AttemptFolder:
         return AttemptFolder(self._home.attempt(run_id))
-
-
-@contextmanager
-def study_lock(home: Home, study: str) -> Iterator[None]:
-    """Be the only driver of a study; the system frees the lock when this process dies.
-
-    Raises:
-        EcsweepError: another driver holds it, with its host, process and start.
-    """
-    from filelock import FileLock, Timeout
-
-    path = home.study_lock(study)
-    holder = path.with_suffix(".holder.json")
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        try:
-            who = json.loads(holder.read_text())
-            by = f"process {who['pid']} on {who['host']} since {who['since']}"
-        except (OSError, ValueError, KeyError):
-            by = "another process"
-        raise EcsweepError(
-            f"{study} is being run by {by}. Wait for it, or stop it with Ctrl-C there."
-        ) from None
-    try:
-        who = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "since": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        write_atomically(holder, json.dumps(who))
-        yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
-
-
-def is_driven(home: Home, study: str) -> bool:
-    """Say whether a driver holds the study at this moment."""
-    from filelock import FileLock, Timeout
-
-    if not home.study_lock(study).exists():
-        return False
-    try:
-        with FileLock(home.study_lock(study), timeout=0):
-            return False
-    except Timeout:
-        return True

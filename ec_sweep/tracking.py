@@ -6,22 +6,17 @@ import json
 from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlparse
 
 import ec_sweep
 from ec_sweep.attempts import AttemptFolder, Event, Result, now
-from ec_sweep.errors import EcsweepError
-from ec_sweep.mlflow_store import connect, is_local, pages
+from ec_sweep.mlflow_store import pages
 from ec_sweep.outages import Reaching
-from ec_sweep.paths import Home
 from ec_sweep.spec import Cell
 from ec_sweep.stored import (
-    Measured,
     StoredStudy,
     TrackedRun,
     no_plan,
     no_predictions,
-    stored_studies,
 )
 
 if TYPE_CHECKING:
@@ -295,67 +290,6 @@ def code_version() -> str:
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     return f"{ec_sweep.__version__}+{digest.hexdigest()[:12]}"
-
-
-def open_tracker(home: Home, study: str) -> Tracker:
-    """Open the experiment of a study, making it and its database if need be."""
-    client = connect(home)
-    if tracker := _existing(home, client, study):
-        return tracker
-    location = home.artifacts.resolve().as_uri() if is_local(home) else None
-    # The UI opens such an experiment on its training runs, not on language models.
-    tags = {"mlflow.experimentKind": "custom_model_development"}
-    return Tracker(client, client.create_experiment(study, location, tags), study)
-
-
-def tracked_studies(
-    home: Home, scale: str, only: Sequence[str] | None = None
-) -> dict[str, Measured]:
-    """Return, by study, all that have been asked for at a scale, or some."""
-    if only is not None:
-        asked = {name: find_tracker(home, f"{name}@{scale}") for name in only}
-        return {name: tracker for name, tracker in asked.items() if tracker and tracker.asked}
-    if is_local(home) and not home.mlflow_db.exists():
-        return {}
-    found: Mapping[str, Measured | None] | None = stored_studies(home)
-    if found is None:
-        client = connect(home)
-        names = sorted(experiment.name for experiment in pages(client.search_experiments))
-        some = [name for name in names if name.endswith(f"@{scale}")]
-        found = {name: _existing(home, client, name) for name in some}
-    return {
-        name.partition("@")[0]: tracker
-        for name, tracker in found.items()
-        if tracker and name.endswith(f"@{scale}") and tracker.asked
-    }
-
-
-def find_tracker(home: Home, study: str) -> Measured | None:
-    """Open the experiment of a study for reading, ``None`` when there is none yet."""
-    if is_local(home) and not home.mlflow_db.exists():
-        return None
-    stored = stored_studies(home)
-    return _existing(home, connect(home), study) if stored is None else stored.get(study)
-
-
-def _existing(home: Home, client: "MlflowClient", study: str) -> Tracker | None:
-    experiment = client.get_experiment_by_name(study)
-    if experiment is None:
-        return None
-    if experiment.lifecycle_stage == "deleted":
-        raise EcsweepError(
-            f"the MLflow experiment {study} was deleted. Bring it back with "
-            f"'mlflow experiments restore --experiment-id {experiment.experiment_id}'."
-        )
-    if is_local(home):
-        before = Path(unquote(urlparse(experiment.artifact_location).path))
-        if before.resolve() != home.artifacts.resolve():
-            raise EcsweepError(
-                f"this home was {before.parents[1]} when {study} was run, and MLflow keeps "
-                "absolute paths. Move it back, or make the old path a link to the new."
-            )
-    stored = (stored_studies(home) or {}).get(study)
-    return Tracker(client, experiment.experiment_id, study, stored)
 
 
 def _param(value: object) -> str:

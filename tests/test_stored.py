@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ec_sweep import building, ledger, planning, publishing, stored, tracking
+from ec_sweep import building, ledger, planning, publishing, stored
 from ec_sweep.attempts import AttemptFolder, Event, Result, Task
 from ec_sweep.errors import EcsweepError
 from ec_sweep.mlflow_store import connect
@@ -88,7 +88,7 @@ def shown(run: TrackedRun) -> tuple[Any, ...]:
 
 def test_a_study_reads_the_same_without_mlflow(studied: Setup) -> None:
     """Plan, cards, runs, epochs and predictions; and MLflow's schema is the one known."""
-    direct, slow = tracking.find_tracker(studied.home, NAME), through_mlflow(studied.home)
+    direct, slow = experiments.find_tracker(studied.home, NAME), through_mlflow(studied.home)
     assert isinstance(direct, StoredStudy)
     assert [shown(run) for run in direct.runs()] == [shown(run) for run in slow.runs()]
     assert len(direct.runs()) == 5  # the forgotten one is not among them
@@ -124,8 +124,8 @@ def test_other_schemas_are_left_to_their_libraries(
     """A database of another version is never guessed at."""
     monkeypatch.setattr(stored, "MLFLOW_SCHEMA", "other")
     monkeypatch.setattr(ledger, "OPTUNA_SCHEMA", "other")
-    assert isinstance(tracking.find_tracker(studied.home, NAME), Tracker)
-    assert [*tracking.tracked_studies(studied.home, "demo")] == ["scripted"]
+    assert isinstance(experiments.find_tracker(studied.home, NAME), Tracker)
+    assert [*experiments.tracked_studies(studied.home, "demo")] == ["scripted"]
     assert ledger._read(studied.home.studies_db, NAME) is None
     assert len(ledger.known_attempts(studied.home, None, NAME)) == 4
 
@@ -168,7 +168,7 @@ def test_of_too_many_rows_the_best_are_looked_at(
     def report(most: int) -> tuple[publishing.Publisher, Callable[[str], int]]:
         monkeypatch.setattr(publishing, "_MOST_ROWS", most)
         folder = tmp_path / str(most)
-        trackers = tracking.tracked_studies(studied.home, "demo", ["scripted"])
+        trackers = experiments.tracked_studies(studied.home, "demo", ["scripted"])
         publisher = publishing.Publisher(trackers, "demo", ["csv"], folder)
         publisher.study("scripted")
         return publisher, lambda name: len((folder / name).read_text().splitlines()) - 1

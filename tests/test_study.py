@@ -19,11 +19,13 @@ from ec_sweep.attempts import AttemptFolder, Event, Result, Task
 from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError, StudyStoppedError
 from ec_sweep.executors import Message
+from ec_sweep.experiments import open_tracker
 from ec_sweep.ledger import Ledger, open_ledger, state_of
+from ec_sweep.locks import study_lock
 from ec_sweep.paths import Home
-from ec_sweep.recording import Recorder, study_lock
+from ec_sweep.recording import Recorder
 from ec_sweep.study import Driver, Plan, cells_to_run
-from ec_sweep.tracking import Tracker, open_tracker
+from ec_sweep.tracking import Tracker
 
 NAME = "scripted@demo"
 DONE = Result("complete", 2000, {"test_accuracy": 0.75}, value=0.7)
@@ -74,10 +76,11 @@ class Quiet:
 
 
 class Setup:
-    """A home with a four-cell study and real SQLite databases."""
+    """A home with a four-cell study and real databases, SQLite's unless others are named."""
 
-    def __init__(self, root: Path, dataset: Dataset) -> None:
+    def __init__(self, root: Path, dataset: Dataset, storage: str | None = None) -> None:
         self.home = Home(root)
+        self.storage = storage
         self.home.prepare()
         sweep = spec.Sweep.model_validate(
             {
@@ -93,7 +96,7 @@ class Setup:
 
     @property
     def ledger(self) -> Ledger:
-        return open_ledger(self.home, None, NAME)
+        return open_ledger(self.home, self.storage, NAME)
 
     @property
     def tracker(self) -> Tracker:
@@ -414,12 +417,12 @@ def test_a_torn_last_event_is_ignored(setup: Setup) -> None:
 def test_the_second_driver_is_told_who_runs_the_study(setup: Setup) -> None:
     """One driver per study; other studies are not held up."""
     who = rf"run by process {os.getpid()} on .+ since \d{{4}}-"
-    with study_lock(setup.home, NAME):
-        with pytest.raises(EcsweepError, match=who), study_lock(setup.home, NAME):
+    with study_lock(setup.home, NAME, None):
+        with pytest.raises(EcsweepError, match=who), study_lock(setup.home, NAME, None):
             pass
-        with study_lock(setup.home, "other@demo"):
+        with study_lock(setup.home, "other@demo", None):
             pass
-    with study_lock(setup.home, NAME):
+    with study_lock(setup.home, NAME, None):
         pass
 
 
