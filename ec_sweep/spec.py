@@ -13,12 +13,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
 from ec_sweep import documents, hyperparameters
 from ec_sweep.errors import EcsweepError, nearest
 from ec_sweep.hyperparameters import FROZEN_DEFAULTS, Hyperparameters
 from ec_sweep.models import MODELS
+from ec_sweep.refusals import problem, shown
 
 SCALES = ("demo", "paper")
 _CHOICES = {"model": tuple(MODELS), "split": ("random",)}
@@ -26,12 +34,18 @@ _NAMES = ("dataset", *_CHOICES, *hyperparameters.NAMES)
 _ID_VERSION = 1
 _RESERVED = re.compile(r"(table|figure)\d.*|claims.*")
 """Names that reports give to their own files."""
-_LARGEST_FILE = 1_000_000  # bytes; a sweep file is a page, not a book
+_LARGEST_FILE = 250_000  # bytes, thousands of lines; reading more would take long
 _MOST_CELLS = 100_000
 
 NAME_PATTERN = r"[a-z0-9-]{1,100}"
 Name = Annotated[str, StringConstraints(pattern=rf"^{NAME_PATTERN}$")]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError
+    return text
 
 
 class Sweep(BaseModel):
@@ -40,7 +54,7 @@ class Sweep(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     study: Name
-    title: Annotated[str, StringConstraints(max_length=500)] = ""
+    title: Annotated[str, StringConstraints(max_length=500), AfterValidator(_printable)] = ""
     table: Annotated[int, Field(strict=True, ge=1, le=7)] | None = None
     dataset: str | None = None
     split: str = "random"
@@ -141,7 +155,7 @@ def load(path: Path) -> Sweep:
     try:
         sweep = Sweep.model_validate(document)
     except ValidationError as error:
-        raise EcsweepError(f"{path}: {_file_problem(error)}") from None
+        raise EcsweepError(f"{path}: {problem(error, Sweep.model_fields)}") from None
     if _RESERVED.fullmatch(sweep.study):
         raise EcsweepError(
             f"{path}: study must not be named as the files of a report are (table..., figure..., "
@@ -184,7 +198,7 @@ def cells(sweep: Sweep, request: Request, where: str | None = None) -> list[Cell
         raise EcsweepError(f"{where}: grid must name at least one axis with its values.")
     seeds = list(range(request.seeds)) if request.seeds else sorted(set(sweep.seeds))
     found: dict[Cell, None] = {}
-    for settings in _settings(grids, labels, where):
+    for settings in _settings(grids, labels, len(seeds), where):
         for seed in seeds:
             found[_cell({**fixed, **settings}, seed, where)] = None
     _reject_unused(found, {*fixed, *(name for grid in grids for name in grid)}, where)
@@ -213,27 +227,6 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise EcsweepError(f"--set {name}: not a value ({error}).") from error
 
 
-def _file_problem(error: ValidationError) -> str:
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"] if part not in {"dict[str,any]"})
-    if first["type"] == "extra_forbidden":
-        allowed = ", ".join(Sweep.model_fields)
-        hint = nearest(key, Sweep.model_fields)
-        return f"unknown key {key!r}.{hint} Allowed: {allowed}."
-    key = key.removesuffix(".[key]")
-    if first["type"] == "string_pattern_mismatch":
-        received = _shown(first["input"])
-        return f"{key} must be of lower-case letters, digits and hyphens. Received: {received}."
-    if first["type"] == "missing":
-        return f"the key {key!r} is missing."
-    return f"{key}: {first['msg']}. Received: {_shown(first['input'])}."
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
 def _sources(sweep: Sweep, scale: Mapping[str, Any], request: Request) -> dict[str, str]:
     """Say where each overriding value came from, for error messages."""
     sources = dict.fromkeys(("dataset", "split"), "")
@@ -252,12 +245,12 @@ def _new_axis(name: str, value: object, where: str, source: str) -> list[Any]:
         return [value]
     raise EcsweepError(
         f"{where}: {source}.{name} replaces a grid axis and must be a list of values. "
-        f"Received: {_shown(value)}."
+        f"Received: {shown(value)}."
     )
 
 
 def _settings(
-    grids: list[dict[str, Any]], labels: Mapping[str, str], where: str
+    grids: list[dict[str, Any]], labels: Mapping[str, str], seeds: int, where: str
 ) -> Iterator[dict[str, Any]]:
     """Yield the points of each grid; the first axis varies slowest.
 
@@ -279,8 +272,8 @@ def _settings(
                 raise EcsweepError(f"{where}: {label}.{name} must list at least one value.")
             size *= len(values)
         total += size
-        if total > _MOST_CELLS:
-            raise EcsweepError(f"{where}: grid spans more than {_MOST_CELLS} cells.")
+        if total * seeds > _MOST_CELLS:
+            raise EcsweepError(f"{where}: grid and seeds span more than {_MOST_CELLS} cells.")
         for point in itertools.product(*axis_values):
             yield dict(zip(grid, point, strict=True))
 
@@ -298,7 +291,7 @@ def _axis(name: str, values: object) -> list[Any]:
 def _parse(name: object, value: object, where: str, key: str) -> Any:
     if name not in _NAMES:
         raise EcsweepError(
-            f"{where}: unknown key {key!r}.{nearest(str(name), _NAMES)} "
+            f"{where}: unknown key {shown(key)}.{nearest(str(name), _NAMES)} "
             f"Allowed: {', '.join(_NAMES)}."
         )
     name, hint = str(name), ""
@@ -316,7 +309,7 @@ def _parse(name: object, value: object, where: str, key: str) -> Any:
             return hyperparameters.parse(name, value)
         except ValueError as error:
             must = str(error)
-    raise EcsweepError(f"{where}: {key} must be {must}. Received: {_shown(value)}.{hint}")
+    raise EcsweepError(f"{where}: {key} must be {must}. Received: {shown(value)}.{hint}")
 
 
 def _cell(values: dict[str, Any], seed: int, where: str) -> Cell:
@@ -327,9 +320,9 @@ def _cell(values: dict[str, Any], seed: int, where: str) -> Cell:
     model = MODELS[choices["model"]]
     kept = {name: value for name, value in values.items() if name in model.hyperparameters}
     values_of_model = Hyperparameters(**kept)
-    problem = model.check(values_of_model)
-    if problem:
-        raise EcsweepError(f"{where}: impossible cell: {problem}.")
+    impossible = model.check(values_of_model)
+    if impossible:
+        raise EcsweepError(f"{where}: impossible cell: {impossible}.")
     return Cell(**choices, hyperparameters=values_of_model, seed=seed)
 
 
