@@ -218,7 +218,7 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise EcsweepError(f"--set {name} lacks its value: --set {name}=VALUE.")
     if name not in _NAMES:
         raise EcsweepError(
-            f"--set takes KEY=VALUE with a key of {', '.join(_NAMES)}. Received: {text!r}."
+            f"--set takes KEY=VALUE with a key of {', '.join(_NAMES)}. Received: {shown(text)}."
             f"{nearest(name, _NAMES)}"
         )
     try:
