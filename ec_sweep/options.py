@@ -69,7 +69,7 @@ def request(
     return spec.Request(scale, seeds, tuple(pairs))
 
 
-def check_range(option: str, value: int | None, highest: int) -> None:
-    """Raise an error when a number given lies outside 1 to ``highest``."""
-    if value is not None and not 1 <= value <= highest:
-        raise EcsweepError(f"{option} must be from 1 to {highest}. Received: {value}.")
+def check_range(option: str, value: int | None, highest: int, lowest: int = 1) -> None:
+    """Raise an error when a number given lies outside ``lowest`` to ``highest``."""
+    if value is not None and not lowest <= value <= highest:
+        raise EcsweepError(f"{option} must be from {lowest} to {highest}. Received: {value}.")
