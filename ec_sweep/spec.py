@@ -269,6 +269,7 @@ def _settings(
         size = 1
         for name, values in zip(grid, axis_values, strict=True):
             if not values:
+                _check_name(name, where, f"{label}.{name}")
                 raise EcsweepError(f"{where}: {label}.{name} must list at least one value.")
             size *= len(values)
         total += size
@@ -288,12 +289,16 @@ def _axis(name: str, values: object) -> list[Any]:
     return values
 
 
-def _parse(name: object, value: object, where: str, key: str) -> Any:
+def _check_name(name: object, where: str, key: str) -> None:
     if name not in _NAMES:
         raise EcsweepError(
             f"{where}: unknown key {shown(key)}.{nearest(str(name), _NAMES)} "
             f"Allowed: {', '.join(_NAMES)}."
         )
+
+
+def _parse(name: object, value: object, where: str, key: str) -> Any:
+    _check_name(name, where, key)
     name, hint = str(name), ""
     if name == "dataset":
         if isinstance(value, str) and re.fullmatch(NAME_PATTERN, value):

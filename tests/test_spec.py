@@ -176,6 +176,7 @@ BAD_VALUES = [
     ({"grid": {"filter_size": "nine"}}, "grid.filter_size must be a whole number from 1 to 1000"),
     ({"grid": {"filter_size": ["nine"]}}, "Received: 'nine'"),
     ({"grid": {"filter_size": []}}, "grid.filter_size must list at least one value"),
+    ({"grid": {"\x1b[31m": []}}, "unknown key 'grid.\\x1b[31m'"),
     ({"grid": {}}, "grid must name at least one axis"),
     ({"grid": []}, "grid must name at least one axis"),
     ({"fixed": {"model": "cnn", "filter_size": "x"}, "grid": {"epochs": [1]}}, "fixed.filter_size"),
