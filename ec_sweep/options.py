@@ -47,6 +47,10 @@ def place(home: Path, storage: str | None = None) -> "Place":
     """Return where a command's state is."""
     from ec_sweep import paths, planning
 
+    try:
+        home.exists()
+    except OSError as error:  # a name that no file system takes
+        raise EcsweepError(f"--home cannot be used ({error.strerror}): {str(home):.80}") from error
     return planning.Place(paths.Home(home.resolve()), storage)
 
 

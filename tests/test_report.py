@@ -364,5 +364,14 @@ def test_hostile_texts_are_text_in_latex(tmp_path: Path) -> None:
     assert "passwd" not in said
     page = ["pdftotext", "-layout", "tables.pdf", "-"]
     shown = subprocess.run(page, cwd=tmp_path, capture_output=True).stdout.decode()
-    for literal in (NASTY[0], "$(rm -rf", "<script>", "a | b", "100 %", "[0]*x*", "a--b", "U+1F9EC"):
+    for literal in (
+        NASTY[0],
+        "$(rm -rf",
+        "<script>",
+        "a | b",
+        "100 %",
+        "[0]*x*",
+        "a--b",
+        "U+1F9EC",
+    ):
         assert literal in shown, literal
