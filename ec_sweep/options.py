@@ -50,7 +50,7 @@ def place(home: Path, storage: str | None = None) -> "Place":
     try:
         home.exists()
     except OSError as error:  # a name that no file system takes
-        raise EcsweepError(f"--home cannot be used ({error.strerror}): {str(home):.80}") from error
+        raise EcsweepError(f"--home cannot be used ({error.strerror}): {home!s:.80}") from error
     return planning.Place(paths.Home(home.resolve()), storage)
 
 
