@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ec_sweep.encoding import PADDING, UNKNOWN, Tokens
+from ec_sweep.encoding import LETTERS, PADDING, Tokens
 from ec_sweep.hyperparameters import Hyperparameters
 
-LETTERS = UNKNOWN + 1
 _ROWS_AT_ONCE = 10_000
 """Proteins whose words are held in memory at a time."""
 

@@ -10,7 +10,7 @@ from ec_sweep import __version__
 from ec_sweep.cli_care import cancel_study
 from ec_sweep.cli_data import data_cli
 from ec_sweep.cli_report import publish, write_reports
-from ec_sweep.errors import EcsweepError, ExitCode, StudyStoppedError
+from ec_sweep.errors import EcsweepError, ExitCode, StudyStoppedError, printable
 from ec_sweep.options import (
     HERE,
     Defaults,
@@ -86,7 +86,7 @@ def list_studies(as_json: Json = False, home: Home = HERE) -> None:  # noqa: ARG
         headings = {"study": "STUDY", "table": "TABLE", "dataset": "DATASET", "cells": "CELLS"}
         output.print_columns([headings | {"title": "TITLE"}, *rows], [*headings, "title"])
     if problems:
-        raise EcsweepError("\necsweep: ".join(problems))
+        raise EcsweepError(*problems)
 
 
 @cli.command("plan")
@@ -266,9 +266,10 @@ def main() -> None:
     except typer.TyperException as error:
         code = _fail(" ".join(error.format_message().split()))
     except EcsweepError as error:
-        code = _fail(str(error))
+        for message in error.args:  # one line each
+            code = _fail(message)
     except StudyStoppedError as error:
-        _fail(str(error))
+        _fail(str(error), keep="\n")
         code = ExitCode.INCOMPLETE
     except (typer.Abort, KeyboardInterrupt):
         code = ExitCode.INTERRUPTED
@@ -294,7 +295,7 @@ def _run_all(where: "Place", studies: "list[Resolved]", options: "Options") -> l
         try:
             done.append(_run_study(where, study, options))
         except StudyStoppedError as error:
-            _fail(str(error))  # the other studies may be fine
+            _fail(str(error), keep="\n")  # the other studies may be fine
             done.append(False)
     publish(app.publisher(where, studies[0].request.scale, publishing.DEFAULT_FORMATS))
     return done
@@ -321,10 +322,10 @@ def _run_study(where: "Place", resolved: "Resolved", options: "Options") -> bool
     return found.done
 
 
-def _fail(message: str) -> ExitCode:
+def _fail(message: str, keep: str = "") -> ExitCode:
     from ec_sweep.databases import without_secrets
 
-    print(f"ecsweep: {without_secrets(message)}", file=sys.stderr)
+    print(f"ecsweep: {without_secrets(printable(message, keep))}", file=sys.stderr)
     return ExitCode.USAGE
 
 

@@ -72,8 +72,7 @@ def build_dataset(
 
     where = place(home).home
     datasets.check_name(name)
-    if smallest_class is not None and not 5 <= smallest_class <= 10**9:
-        raise EcsweepError(f"--smallest-class must be at least 5. Received: {smallest_class}.")
+    check_range("--smallest-class", smallest_class, 10**9, lowest=5)
     drawing = _drawing(fractions, sizes, samples)
     typer.echo(f"Reading {source} ...")
     built = building.build(where, name, source, smallest_class=smallest_class, drawing=drawing)

@@ -28,13 +28,18 @@ def write_reports(
     ] = False,
     scale: Scale = "demo",
     formats: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--format", help="Of csv, latex, markdown, svg, png and pdf, joined by commas."
+            "--format",
+            help="Of csv, latex, markdown, svg, png and pdf, joined by commas. "
+            "[default: csv,latex,markdown,svg]",
         ),
-    ] = "csv,latex,markdown,svg",
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the files; default: reports/SCALE in the home.")
+        str | None,
+        typer.Option(
+            metavar="DIR", help="Folder for the files. [default: reports/SCALE in the home]"
+        ),
     ] = None,
     home: Home = HERE,
 ) -> None:
@@ -42,20 +47,14 @@ def write_reports(
 
     Numbers come from MLflow; NAME.provenance.json says from which runs.
     """
-    from ec_sweep import app, layouts, output, planning, publishing, spec
+    from ec_sweep import app, layouts, output, planning, spec
 
-    wanted = [name for name in dict.fromkeys(map(str.strip, formats.split(","))) if name]
-    unknown = [name for name in wanted if name not in publishing.FORMATS]
-    if unknown or not wanted:
-        raise EcsweepError(
-            f"--format must be of {', '.join(publishing.FORMATS)}. "
-            f"Received: {(unknown or [formats])[0]!r}."
-        )
+    wanted = _formats(formats)
     check_range("--table", table, 7)
     if sum([bool(studies), report_all, table is not None, claims]) != 1:
         raise EcsweepError("report takes one of: STUDY..., --table N, --claims, --all.")
     names = [spec.load(planning.find_sweep(study)).study for study in studies or []]
-    found = app.publisher(place(home), scale, wanted, out, only=names or None)
+    found = app.publisher(place(home), scale, wanted, _folder(out), only=names or None)
     if table is not None:
         laid_out, files = found.paper_table(table)
         output.print_table(laid_out)
@@ -72,6 +71,30 @@ def write_reports(
         output.print_table(layouts.study_table(made))
         output.print_files("Wrote", found.study(name))
         _say_left_out(found, name)
+
+
+def _formats(text: str | None) -> list[str]:
+    """Return the formats that an option names; others than ours are errors."""
+    from ec_sweep import publishing
+
+    asked = publishing.DEFAULT_FORMATS if text is None else text.split(",")
+    wanted = [name for name in dict.fromkeys(map(str.strip, asked)) if name]
+    unknown = [name for name in wanted if name not in publishing.FORMATS]
+    if unknown or not wanted:
+        raise EcsweepError(
+            f"--format must be of {', '.join(publishing.FORMATS)}. "
+            f"Received: {(unknown or [str(text)])[0]!r}."
+        )
+    return wanted
+
+
+def _folder(out: str | None) -> Path | None:
+    """Return the folder that an option names; what cannot be one is an error."""
+    if out is None:
+        return None
+    if not out.strip() or (Path(out).exists() and not Path(out).is_dir()):
+        raise EcsweepError(f"--out must be a folder, there or to be made. Received: {out!r}.")
+    return Path(out)
 
 
 def publish(found: "Publisher") -> None:

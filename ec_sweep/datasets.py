@@ -63,7 +63,8 @@ class Dataset:
     def array(self, part: str, kind: str) -> Array:
         """Map ``tokens`` uint8[n, length], ``labels`` int32[n] or ``ids`` str[n] of a part."""
         try:
-            return np.load(self.folder / f"{part}_{kind}.npy", mmap_mode="r")  # type: ignore[no-any-return]
+            mapped: Array = np.load(self.folder / f"{part}_{kind}.npy", mmap_mode="r")
+            return mapped
         except (OSError, ValueError, EOFError) as error:
             raise EcsweepError(
                 f"{self.folder} is damaged ({error}). Remove the folder and build it again."

@@ -9,6 +9,8 @@ RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
 """The 20 residues in alphabetical order: tokens 0 to 19 (paper 3.2)."""
 UNKNOWN = 20
 """X: stands for every other letter (paper 3.2)."""
+LETTERS = UNKNOWN + 1
+"""Size of the alphabet: 20 residues and X (paper 3.2)."""
 PADDING = 255
 """Fills up sequences shorter than the length; all zero after one-hot."""
 

@@ -21,6 +21,14 @@ class StudyStoppedError(Exception):
     """A study stopped early because the same programming error kept coming back."""
 
 
+def printable(text: str, keep: str = "") -> str:
+    """Return a text of others with escapes for what could rule a terminal or break a line."""
+    return "".join(
+        a if a.isprintable() or a in keep else a.encode("unicode_escape", "surrogatepass").decode()
+        for a in text
+    )
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` when an allowed name resembles ``name``, else ``""``."""
     import difflib

@@ -126,9 +126,10 @@ def parse(name: str, value: object) -> Any:
         ValueError: with what is allowed, when ``value`` is not.
     """
     try:
-        return _adapter(name).validate_python(value)
+        found = _adapter(name).validate_python(value)
     except ValidationError:
         raise ValueError(_allowed(_adapter(name).json_schema())) from None
+    return found + 0.0 if isinstance(found, float) else found  # -0.0 is 0.0, in ids too
 
 
 def is_list(name: str) -> bool:

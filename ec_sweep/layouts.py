@@ -41,14 +41,15 @@ class Table:
 
     row_names: list[str]
     rows: Sequence[tuple[str, ...]]
-    group_name: str
-    groups: list[str]
     metrics: list[str]
     cells: list[list[str]]
     """By row, then by group and metric."""
     caption: str
     label: str
     notes: list[str]
+    group_name: str = ""
+    """Hyperparameter that heads groups of columns; none by default, so one group without name."""
+    groups: Sequence[str] = ("",)
     prose: Mapping[str, float] = field(default_factory=dict)
     """Columns of words, which print over several lines, with their share of the page."""
     files_only: frozenset[str] = frozenset()

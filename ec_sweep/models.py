@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ec_sweep import baselines
+from ec_sweep.encoding import LETTERS
 from ec_sweep.hyperparameters import Hyperparameters
 
 if TYPE_CHECKING:
     import keras
-
-LETTERS = 21
-"""Size of the alphabet: 20 residues and X (paper 3.2)."""
 
 _DATA = {"length", "train_size"}
 _TRAINING = _DATA | {

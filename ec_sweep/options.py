@@ -48,6 +48,10 @@ def place(home: Path, storage: str | None = None) -> "Place":
     """Return where a command's state is."""
     from ec_sweep import databases, mlflow_store, paths, planning
 
+    try:
+        home.exists()
+    except OSError as error:  # a name that no file system takes
+        raise EcsweepError(f"--home cannot be used ({error.strerror}): {home!s:.80}") from error
     folder = paths.Home(home.resolve())
     tracking = mlflow_store.tracking_uri(folder)
     if storage or not mlflow_store.is_local(folder):
@@ -83,7 +87,7 @@ def request(
     return spec.Request(scale, seeds, tuple(pairs))
 
 
-def check_range(option: str, value: int | None, highest: int) -> None:
-    """Raise an error when a number given lies outside 1 to ``highest``."""
-    if value is not None and not 1 <= value <= highest:
-        raise EcsweepError(f"{option} must be from 1 to {highest}. Received: {value}.")
+def check_range(option: str, value: int | None, highest: int, lowest: int = 1) -> None:
+    """Raise an error when a number given lies outside ``lowest`` to ``highest``."""
+    if value is not None and not lowest <= value <= highest:
+        raise EcsweepError(f"{option} must be from {lowest} to {highest}. Received: {value}.")

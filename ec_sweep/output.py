@@ -10,6 +10,7 @@ import typer
 
 from ec_sweep import tables
 from ec_sweep.databases import shown
+from ec_sweep.errors import printable
 from ec_sweep.layouts import Table
 from ec_sweep.mlflow_store import is_local, tracking_uri
 from ec_sweep.paths import Home
@@ -25,10 +26,10 @@ def print_table(table: Table) -> None:
 
     width = None if sys.stdout.isatty() else 120
     console = Console(highlight=False, width=width)
-    console.print(table.caption, markup=False)
+    console.print(printable(table.caption), markup=False)
     console.print(tables.terminal(table))
     for note in table.notes:
-        console.print(note, markup=False)
+        console.print(printable(note), markup=False)
     if table.files_only:
         names = ", ".join(name for name in table.metrics if name in table.files_only)
         console.print(f"{names} (micro) equal ACC: they stand in the files.", markup=False)
@@ -46,7 +47,7 @@ def print_claims(table: Table) -> None:
         console.print(Text(f"{claim:3} {text}: {verdict}"))
         console.print(Padding(Text(numbers, "dim"), (0, 0, 0, 4)))
     for note in table.notes:
-        console.print(note, markup=False)
+        console.print(printable(note), markup=False)
     console.print()
 
 
@@ -106,7 +107,7 @@ def _axis_in_words(axis: Axis) -> str:
 def print_card(card: dict[str, Any]) -> None:
     """Print a dataset's card, a line for each key."""
     for key, value in card.items():
-        typer.echo(f"{key.replace('_', ' ')}: {_in_words(value)}")
+        typer.echo(printable(f"{key.replace('_', ' ')}: {_in_words(value)}"))
 
 
 def _in_words(value: object) -> str:
@@ -126,7 +127,7 @@ def _in_words(value: object) -> str:
 
 def print_columns(rows: list[dict[str, Any]], keys: list[str]) -> None:
     """Print rows under each other in columns; the first row holds the headings."""
-    cells = [["" if row[key] is None else str(row[key]) for key in keys] for row in rows]
+    cells = [["" if row[key] is None else printable(str(row[key])) for key in keys] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for row in cells:
         line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ec_sweep.attempts import Result
+from ec_sweep.errors import printable
 from ec_sweep.spec import Cell
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class PlainProgress(Progress):
 
     def note(self, text: str) -> None:
         """See `Progress`."""
-        print(text, flush=True)
+        print(printable(text), flush=True)
 
     def _show_ended(self, cell: Cell, result: Result, seconds: float) -> None:
         left = f"{self._left()} left" if self._done < self._total else f"{self._elapsed()} in all"
@@ -123,14 +124,14 @@ class LiveProgress(Progress):
         """See `Progress`."""
         from rich.text import Text
 
-        self._console.print(Text(text))
+        self._console.print(Text(printable(text)))
 
     def _show_ended(self, cell: Cell, result: Result, seconds: float) -> None:
         from rich.text import Text
 
         style = "green" if result.outcome == "complete" else "red"
         line = Text(f"{cell.id}  {self._label(cell)}  ")
-        line.append(outcome(result), style)
+        line.append(printable(outcome(result)), style)
         line.append(f"  {duration(seconds)}", "dim")
         self._console.print(line)
 

@@ -79,7 +79,7 @@ class Publisher:
             study: partial(self.study, study) for study in self.reports
         }
         for number in PAPER_TABLES:
-            works[f"Table {number}"] = lambda number=number: self.paper_table(number)[1]  # type: ignore[misc]
+            works[f"Table {number}"] = partial(self._files_of_table, number)
         works["Claims"] = lambda: self.claims()[1]
         yield from ((problem, []) for problem in self.problems.values())
         with self._drawing_beside():
@@ -165,6 +165,9 @@ class Publisher:
             origin = made.provenance | {"cells": made.provenance["cells"] | cells}
             files += self._write(f"table{number}-extended", extended, origin)
         return table, files
+
+    def _files_of_table(self, number: int) -> list[Path]:
+        return self.paper_table(number)[1]
 
     def claims(self) -> tuple[list[Table], list[Path]]:
         """Check the paper's conclusions against the runs and against its own tables."""

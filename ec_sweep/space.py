@@ -10,6 +10,7 @@ from typing import Any
 from ec_sweep import hyperparameters
 from ec_sweep.errors import EcsweepError, nearest
 from ec_sweep.models import MODELS
+from ec_sweep.refusals import shown
 
 CHOICES = {"model": tuple(MODELS), "split": ("random",)}
 NAMES = ("dataset", *CHOICES, *hyperparameters.NAMES)
@@ -139,6 +140,7 @@ def choices(name: str, written: object, where: str, key: str) -> tuple[Any, ...]
     ):
         written = [written]
     if not written:
+        _check_name(name, where, key)
         raise EcsweepError(f"{where}: {key} must list at least one value.")
     return tuple(dict.fromkeys(parse(name, value, where, key) for value in written))
 
@@ -157,10 +159,7 @@ def replacement(name: str, value: object, where: str, source: str) -> object:
 
 def parse(name: object, value: object, where: str, key: str) -> Any:
     """Return a value as its hyperparameter, or the name of model, dataset or split, holds it."""
-    if name not in NAMES:
-        raise EcsweepError(
-            f"{where}: unknown key {key!r}.{nearest(str(name), NAMES)} Allowed: {', '.join(NAMES)}."
-        )
+    _check_name(name, where, key)
     name, hint = str(name), ""
     if name == "dataset":
         if isinstance(value, str) and re.fullmatch(NAME_PATTERN, value):
@@ -179,10 +178,12 @@ def parse(name: object, value: object, where: str, key: str) -> Any:
     raise EcsweepError(f"{where}: {key} must be {must}. Received: {shown(value)}.{hint}")
 
 
-def shown(value: object) -> str:
-    """Return a value as an error message shows it."""
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+def _check_name(name: object, where: str, key: str) -> None:
+    if name not in NAMES:
+        raise EcsweepError(
+            f"{where}: unknown key {shown(key)}.{nearest(str(name), NAMES)} "
+            f"Allowed: {', '.join(NAMES)}."
+        )
 
 
 def _is_one_list(name: str, values: list[Any]) -> bool:

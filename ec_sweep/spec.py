@@ -12,22 +12,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
 from ec_sweep import documents, space
 from ec_sweep.cell import METRICS, MOST_CELLS, make_cell, reject_unused, used
 from ec_sweep.cell import Cell as Cell
 from ec_sweep.cell import Sampled as Sampled
 from ec_sweep.errors import EcsweepError, nearest
-from ec_sweep.space import parse, shown
+from ec_sweep.refusals import problem, shown
+from ec_sweep.space import parse
 
 SCALES = ("demo", "paper")
 _RESERVED = re.compile(r"(table|figure)\d.*|claims.*")
 """Names that reports give to their own files."""
-_LARGEST_FILE = 1_000_000  # bytes; a sweep file is a page, not a book
+_LARGEST_FILE = 250_000  # bytes, thousands of lines; reading more would take long
 
 Name = Annotated[str, StringConstraints(pattern=rf"^{space.NAME_PATTERN}$")]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError
+    return text
 
 
 class Sweep(BaseModel):
@@ -36,7 +50,7 @@ class Sweep(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     study: Name
-    title: Annotated[str, StringConstraints(max_length=500)] = ""
+    title: Annotated[str, StringConstraints(max_length=500), AfterValidator(_printable)] = ""
     table: Annotated[int, Field(strict=True, ge=1, le=7)] | None = None
     dataset: str | None = None
     split: str = "random"
@@ -106,7 +120,7 @@ def load(path: Path) -> Sweep:
     try:
         sweep = Sweep.model_validate(document)
     except ValidationError as error:
-        raise EcsweepError(f"{path}: {_file_problem(error)}") from None
+        raise EcsweepError(f"{path}: {problem(error, Sweep.model_fields)}") from None
     if _RESERVED.fullmatch(sweep.study):
         raise EcsweepError(
             f"{path}: study must not be named as the files of a report are (table..., figure..., "
@@ -129,7 +143,7 @@ def cells(sweep: Sweep, request: Request, where: str | None = None) -> list[Cell
     if sweep.sampler != "grid":
         return []
     found: dict[Cell, None] = {}
-    for settings in _settings(asked.grids, asked.labels, where):
+    for settings in _settings(asked.grids, asked.labels, len(asked.seeds), where):
         for seed in asked.seeds:
             found[make_cell({**asked.fixed, **settings}, seed, where)] = None
     reject_unused(found, asked.names, where)
@@ -190,8 +204,8 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise EcsweepError(f"--set {name} lacks its value: --set {name}=VALUE.")
     if name not in space.NAMES:
         raise EcsweepError(
-            f"--set takes KEY=VALUE with a key of {', '.join(space.NAMES)}. Received: {text!r}."
-            f"{nearest(name, space.NAMES)}"
+            f"--set takes KEY=VALUE with a key of {', '.join(space.NAMES)}. "
+            f"Received: {shown(text)}.{nearest(name, space.NAMES)}"
         )
     try:
         return name, documents.parse(value)
@@ -248,22 +262,6 @@ def _check_sampler(sweep: Sweep, where: str) -> None:
         )
 
 
-def _file_problem(error: ValidationError) -> str:
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"] if part not in {"dict[str,any]"})
-    if first["type"] == "extra_forbidden":
-        allowed = ", ".join(Sweep.model_fields)
-        hint = nearest(key, Sweep.model_fields)
-        return f"unknown key {key!r}.{hint} Allowed: {allowed}."
-    key = key.removesuffix(".[key]")
-    if first["type"] == "string_pattern_mismatch":
-        received = shown(first["input"])
-        return f"{key} must be of lower-case letters, digits and hyphens. Received: {received}."
-    if first["type"] == "missing":
-        return f"the key {key!r} is missing."
-    return f"{key}: {first['msg']}. Received: {shown(first['input'])}."
-
-
 def _sources(sweep: Sweep, scale: Mapping[str, Any], request: Request) -> dict[str, str]:
     """Say where each overriding value came from, for error messages."""
     sources = dict.fromkeys(("dataset", "split"), "")
@@ -273,7 +271,7 @@ def _sources(sweep: Sweep, scale: Mapping[str, Any], request: Request) -> dict[s
 
 
 def _settings(
-    grids: Sequence[Mapping[str, Any]], labels: Mapping[str, str], where: str
+    grids: Sequence[Mapping[str, Any]], labels: Mapping[str, str], seeds: int, where: str
 ) -> Iterator[dict[str, Any]]:
     """Yield the points of each grid; the first axis varies slowest."""
     total = 0
@@ -284,7 +282,7 @@ def _settings(
             for name, values in grid.items()
         ]
         total += math.prod(map(len, axes))
-        if total > MOST_CELLS:
-            raise EcsweepError(f"{where}: grid spans more than {MOST_CELLS} cells.")
+        if total * seeds > MOST_CELLS:
+            raise EcsweepError(f"{where}: grid and seeds span more than {MOST_CELLS} cells.")
         for point in itertools.product(*axes):
             yield dict(zip(grid, point, strict=True))

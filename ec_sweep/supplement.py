@@ -35,8 +35,6 @@ def extended_table(report: Report, baselines: Sequence[Row]) -> Table:
     return Table(
         row_names=[heading(name) for name in names],
         rows=[values_of(row, names) for row in rows],
-        group_name="",
-        groups=[""],
         metrics=[column.heading for column in _EXTENDED],
         cells=cells,
         caption=f"{report.title}, more scores and baselines. {report.source}.",
@@ -82,8 +80,6 @@ def class_table(card: Mapping[str, Any], scale: str, *, compared: bool) -> Table
     return Table(
         row_names=["EC", ""] if compared else ["EC"],
         rows=rows,
-        group_name="",
-        groups=[""],
         metrics=list(_CLASS_HEADINGS),
         cells=cells,
         caption=(
@@ -113,8 +109,6 @@ def comparison_table(report: Report, comparisons: Sequence[Comparison]) -> Table
     return Table(
         row_names=["First", "Second"],
         rows=[(found.first, found.second) for found in comparisons],
-        group_name="",
-        groups=[""],
         metrics=["Seeds", "Difference", "p", "p corrected", "Verdict"],
         cells=[
             [
@@ -146,8 +140,6 @@ def per_class_table(report: Report, selected: Sequence[Selected]) -> Table:
     return Table(
         row_names=["Cell", "Class"],
         rows=rows,
-        group_name="",
-        groups=[""],
         metrics=["Precision", "Recall", "F1", "Support"],
         cells=cells,
         caption=f"{report.title}: scores by class. {report.source}.",
@@ -187,8 +179,6 @@ def claims_table(
     return Table(
         row_names=["Claim", "Conclusion"],
         rows=[(found.claim, found.text) for found in verdicts],
-        group_name="",
-        groups=[""],
         metrics=["Verdict", "Numbers"],
         cells=[[verdict_of[found.claim], found.numbers] for found in verdicts],
         caption=f"The paper's conclusions, checked against {where}.",

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ec_sweep.analysis import Selected
+from ec_sweep.errors import printable
 from ec_sweep.layouts import Table
 from ec_sweep.report import METRICS, Report
 from ec_sweep.study import shown
@@ -19,6 +20,8 @@ SUFFIXES = {"csv": ".csv", "latex": ".tex", "markdown": ".md"}
 _PLUS_MINUS = " ± "
 _PAGE = 40
 """Lines of a table that fit a page; longer ones go on over the next."""
+_LATEX = {*map(chr, range(0xC0, 0x100)), *"\xb1\xb0\xb5\xb7\u2013\u2014\u2018\u2019"} - {*"ÐðÞþ"}
+"""What LaTeX's standard fonts have beside ASCII."""
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+")
 
 
@@ -166,15 +169,18 @@ def markdown(table: Table) -> str:
         f"{metric}, {group_name} {group}" if group else metric for group, metric in _columns(table)
     ]
     body = tabulate(
-        [[*row, *cells] for row, cells in zip(table.rows, table.cells, strict=True)],
-        headers=[*table.row_names, *columns],
+        [
+            [*map(_literal, row), *map(_literal, cells)]
+            for row, cells in zip(table.rows, table.cells, strict=True)
+        ],
+        headers=[_literal(name) for name in (*table.row_names, *columns)],
         tablefmt="github",
         disable_numparse=True,
     )
     if table.prose:  # padded to its longest sentence no line could be read
         body = re.sub("-{4,}", "---", re.sub(" {2,}", " ", body))
-    notes = "".join(f"\n{note}\n" for note in table.notes)
-    return f"**{table.caption}**\n\n{body}\n{notes}"
+    notes = "".join(f"\n{_literal(note)}\n" for note in table.notes)
+    return f"**{_literal(table.caption)}**\n\n{body}\n{notes}"
 
 
 def terminal(table: Table) -> "RichTable":
@@ -187,15 +193,17 @@ def terminal(table: Table) -> "RichTable":
     *names, last = table.row_names
     corner = f"{table.group_name}\n{last}".strip() if last else _narrow(table.group_name)
     for heading in (*map(_narrow, names), corner):
-        shown_table.add_column(Text(heading), no_wrap=True)
+        shown_table.add_column(Text(printable(heading, "\n")), no_wrap=True)
     columns = _columns(table)
     kept = [at for at, (_, metric) in enumerate(columns) if metric not in table.files_only]
     for group, metric in (columns[at] for at in kept):
-        shown_table.add_column(Text(f"{group}\n{metric}".strip()), justify="right", no_wrap=True)
+        top = Text(printable(f"{group}\n{metric}".strip(), "\n"))
+        shown_table.add_column(top, justify="right", no_wrap=True)
     for row, cells in zip(table.rows, table.cells, strict=True):
         intervals_below = (cells[at].replace(_PLUS_MINUS, "\n±") for at in kept)
         place = ("diff." if name == "difference" else name for name in row)
-        shown_table.add_row(*map(Text, (*place, *intervals_below)))
+        texts = (printable(text, "\n") for text in (*place, *intervals_below))
+        shown_table.add_row(*map(Text, texts))
     return shown_table
 
 
@@ -211,7 +219,9 @@ def _number(text: str) -> str:
 
 def _csv(lines: Iterable[Sequence[object]]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
+    write = csv.writer(text, lineterminator="\n").writerow
+    for line in lines:
+        write([printable(cell, "\n") if isinstance(cell, str) else cell for cell in line])
     return text.getvalue()
 
 
@@ -223,11 +233,23 @@ def _plain(value: object) -> str:
     return "" if value is None else shown(value)
 
 
+def _literal(text: str) -> str:
+    """Escape what Markdown and HTML would take for more than the text that it is."""
+    special = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+    special |= {character: f"\\{character}" for character in "\\`*[]|$"}
+    return "".join(special.get(character, character) for character in printable(text))
+
+
 def _escape(text: str) -> str:
-    """Escape LaTeX's special characters."""
+    """Escape LaTeX's special characters; what its fonts lack is named by its number."""
     special = {
         "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
         "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-        "<": r"\textless{}", ">": r"\textgreater{}",
+        "<": r"\textless{}", ">": r"\textgreater{}", "`": r"\textasciigrave{}", "|": r"\textbar{}",
+        "[": "{[}", "*": "{*}",  # which a line break would take for its own
     }  # fmt: skip
-    return "".join(special.get(character, character) for character in text)
+    escaped = "".join(
+        special.get(a) or (a if a.isascii() or a in _LATEX else f"(U+{ord(a):04X})")
+        for a in printable(text)
+    )
+    return re.sub("-(?=-)", "-{}", escaped)  # two hyphens, no dash

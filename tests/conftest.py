@@ -192,6 +192,26 @@ def write_tsv(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
+def compile_latex(folder: Path, *tables: str) -> str:
+    """Run LaTeX on tables in ``folder``, which must succeed; returns what it said."""
+    document = [
+        r"\documentclass[a4paper]{article}\usepackage{booktabs,graphicx,longtable}",
+        r"\usepackage[margin=2cm]{geometry}\begin{document}",
+        *(table + r"\clearpage" for table in tables),
+        r"\end{document}",
+    ]
+    (folder / "tables.tex").write_text("\n".join(document))
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"],
+        cwd=folder,
+        capture_output=True,
+        check=False,
+    )
+    said = done.stdout.decode(errors="replace")
+    assert done.returncode == 0, said[-2000:]
+    return said
+
+
 def wait_for(condition: Callable[[], Any], seconds: float = 120) -> Any:
     """Wait until a condition holds; returns its value."""
     end = time.monotonic() + seconds

@@ -140,7 +140,7 @@ BAD_USAGE = [
     (["data", "show", "enzymes"], "Did you mean 'enzyme'?"),
     (["ui"], "Run a study first"),
     (["study", "tiny", "nope"], "no study is named 'nope'"),
-    (["study", "tiny", "--set", "epochs=2001-99-99"], "--set epochs: not a value"),
+    (["study", "tiny", "--set", "epochs=2001-99-99"], "--set epochs must be a whole number"),
     (["study", "tiny", "--set", "epochs=" + "[" * 3000], "--set epochs: not a value"),
     (["study", "tiny", "--home", "what?"], "must not have ?"),
     (["ui", "--port", "0"], "--port must be from 1 to 65535"),

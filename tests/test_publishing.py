@@ -4,7 +4,6 @@ import csv
 import json
 import random
 import shutil
-import subprocess
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 
 from ec_sweep import planning, published
-from tests.conftest import Ecsweep, new_home
+from tests.conftest import Ecsweep, compile_latex, new_home
 
 DATA = "length: 40, train_size: 64"
 NET = f"{DATA}, epochs: 2, batch_size: 16, hidden: [8]"
@@ -281,19 +280,6 @@ def test_every_latex_table_compiles(paper: Ecsweep, tmp_path: Path) -> None:
     """A real LaTeX run takes every .tex that a report writes."""
     tables = sorted(files(paper).glob("*.tex"))
     assert len(tables) > 20
-    document = [
-        r"\documentclass[a4paper]{article}\usepackage{booktabs,graphicx,longtable}",
-        r"\usepackage[margin=2cm]{geometry}\begin{document}",
-        *(path.read_text() + r"\clearpage" for path in tables),
-        r"\end{document}",
-    ]
-    (tmp_path / "tables.tex").write_text("\n".join(document))
-    done = subprocess.run(
-        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout[-2000:]
-    too_wide = [line for line in done.stdout.splitlines() if line.startswith("Overfull \\hbox")]
+    said = compile_latex(tmp_path, *(path.read_text() for path in tables))
+    too_wide = [line for line in said.splitlines() if line.startswith("Overfull \\hbox")]
     assert not too_wide

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -16,7 +17,7 @@ from ec_sweep import layouts, published, report, spec, supplement, tables
 from ec_sweep.paths import packed
 from ec_sweep.report import Report, Row
 from ec_sweep.spec import Request
-from tests.conftest import Ecsweep
+from tests.conftest import Ecsweep, compile_latex
 
 PAPER = Request("paper")
 HOSTILE = r"50 % of \alpha_{x} & <b>#1</b> ~ ^ $y$"
@@ -313,19 +314,64 @@ def test_latex_compiles(finished: Ecsweep, tmp_path: Path) -> None:
         tables.latex(layouts.study_table(compared)),
         tables.latex(layouts.study_table(made(GRID[:1], axes=["filter_size"]))),
     ]
-    document = "\n".join(
-        [
-            r"\documentclass{article}\usepackage{booktabs,graphicx,longtable}\begin{document}",
-            *texts,
-            r"\end{document}",
-        ]
-    )
-    (tmp_path / "tables.tex").write_text(document)
-    done = subprocess.run(
-        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout[-2000:]
+    compile_latex(tmp_path, *texts)
     assert (tmp_path / "tables.pdf").stat().st_size > 10_000
+
+
+NASTY = [
+    r"\input{/etc/passwd}", "$(rm -rf ~)", "`id`", "<script>alert(1)</script>", "a | b", "100 %",
+    "=HYPERLINK(1)", "two\nlines\r\n", "\x1b[31mred\x1b[0m", "\x9b2J", "\u202egnp", "a--b ``c''",
+    "[0]*x*", "caf\xe9 \u2192 \U0001f9ec", "$x_{", r"\\", "\x00\x07", "x" * 3000, "\ud800",
+]  # fmt: skip
+"""Titles, labels and failures as nobody means them well."""
+
+
+def nasty_table(text: str) -> layouts.Table:
+    return layouts.Table(
+        row_names=["Cell", text],
+        rows=[(text, "b"), ("c", text)],
+        metrics=["ACC", text],
+        cells=[["0.5", text], [text, "0.5"]],
+        caption=text,
+        label="tab:s",
+        notes=[text],
+    )
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_hostile_texts_are_text_in_markdown_csv_and_terminal(text: str) -> None:
+    """Columns stay columns, and no control character, markup or HTML gets through."""
+    table = nasty_table(text)
+    written = tables.markdown(table)
+    lines = [line for line in written.splitlines() if line.startswith("|")]
+    assert len(lines) == 4
+    assert {len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in lines} == {5}
+    assert written.replace("\n", "").isprintable()
+    assert "<script" not in written
+    read = list(csv.reader(io.StringIO(tables.plain_csv(table), newline="")))
+    assert [len(line) for line in read] == [4, 4, 4]
+    console = Console(width=100, file=io.StringIO())
+    console.print(tables.terminal(table))
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().replace("\n", "").isprintable()
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed")
+@pytest.mark.skipif(not shutil.which("pdftotext"), reason="pdftotext is not installed")
+def test_hostile_texts_are_text_in_latex(tmp_path: Path) -> None:
+    """They compile, and stand on the page as they are; nothing is read or run."""
+    said = compile_latex(tmp_path, *(tables.latex(nasty_table(text[:300])) for text in NASTY))
+    assert "passwd" not in said
+    page = ["pdftotext", "-layout", "tables.pdf", "-"]
+    shown = subprocess.run(page, cwd=tmp_path, capture_output=True).stdout.decode()
+    for literal in (
+        NASTY[0],
+        "$(rm -rf",
+        "<script>",
+        "a | b",
+        "100 %",
+        "[0]*x*",
+        "a--b",
+        "U+1F9EC",
+    ):
+        assert literal in shown, literal

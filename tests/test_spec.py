@@ -130,27 +130,41 @@ def test_order_of_keys_and_spelling_of_numbers_do_not_matter(
     assert ids == {cell.on({"enzyme": "a"}).id for cell in spec.cells(sweep(), Request())}
 
 
-BAD_FILES = [
+BAD_FILES: list[tuple[str | bytes, str]] = [
     ("study: [", "not valid YAML"),
     ("- a", "must be a mapping with the key 'study'"),
     ("{}", "the key 'study' is missing"),
-    ("study: Bad Name", "study must be of lower-case letters, digits and hyphens"),
+    ("study: Bad Name", "study must be a name of up to 100 lower-case letters, digits and hyphens"),
     ("study: s\nstudy: t", "the key 'study' is given twice"),
     ("study: s\nfixd: {}", "unknown key 'fixd'. Did you mean 'fixed'?"),
     ("study: s\ngrid: {filter_sizs: [2]}", "unknown key 'grid.filter_sizs'. Did you mean"),
-    ("study: s\ntable: 9", "table: "),
+    ("study: s\ntable: 9", "table must be a whole number from 1 to 7. Received: 9."),
     ("study: table3\ngrid: {model: [cnn]}\ndataset: enzyme", "as the files of a report"),
-    ("study: s\nseeds: [-1]", "seeds.0: "),
-    ("study: s\nscales: {huge: {}}", "scales"),
+    ("study: s\nseeds: [-1]", "seeds.0 must be at least 0. Received: -1."),
+    ("study: s\nscales: {huge: {}}", "the key 'scales.huge' must be 'demo' or 'paper'"),
+    ("study: s\nscales: [demo]", "scales must be a mapping of names to values"),
+    ("study: s\ngrid: 3", "grid must be a mapping of names to values, or a list of such mappings"),
+    ("study: s\ntiming: 3", "timing must be 'shared' or 'exclusive'. Received: 3."),
+    ("study: s\n1: 2", "the key '1' must be text"),
+    ('study: s\ntitle: "a\\nb"', "title must be one line of printable text"),
+    ('study: s\ntitle: "\\e[31m"', "title must be one line of printable text"),
     ("study: s\nfixed: &a {model: cnn}\ngrid: *a", "aliases"),
+    ("study: !!python/object/apply:os.system [id]", "line 1: tags (!name) are not allowed"),
+    ("study: s\nfixed: {<<: {model: cnn}}", "line 2: merge keys (<<) are not allowed"),
+    ("study: s\n? [a]\n: b", "line 2: a key must be a single value"),
+    ("study: s\ntable: 0x_", "line 2: '0x_' is no number"),
+    ('study: "\\U00110000"', "not valid YAML"),
+    (b"study: \xff", "not UTF-8 text"),
 ]
 
 
 @pytest.mark.parametrize(("text", "message"), BAD_FILES)
-def test_bad_files_are_named_with_their_fault(tmp_path: Path, text: str, message: str) -> None:
+def test_bad_files_are_named_with_their_fault(
+    tmp_path: Path, text: str | bytes, message: str
+) -> None:
     """A file that cannot be used gives its path and what is wrong, in one line."""
     path = tmp_path / "bad.yaml"
-    path.write_text(text)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(EcsweepError) as caught:
         spec.load(path)
     assert str(caught.value).startswith(f"{path}: ")
@@ -162,6 +176,7 @@ BAD_VALUES = [
     ({"grid": {"filter_size": "nine"}}, "grid.filter_size must be a whole number from 1 to 1000"),
     ({"grid": {"filter_size": ["nine"]}}, "Received: 'nine'"),
     ({"grid": {"filter_size": []}}, "grid.filter_size must list at least one value"),
+    ({"grid": {"\x1b[31m": []}}, "unknown key 'grid.\\x1b[31m'"),
     ({"grid": {}}, "grid must name at least one axis"),
     ({"grid": []}, "grid must name at least one axis"),
     ({"fixed": {"model": "cnn", "filter_size": "x"}, "grid": {"epochs": [1]}}, "fixed.filter_size"),

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ec_sweep import building, ledger, planning, publishing, stored
+from ec_sweep import building, experiments, ledger, planning, publishing, stored
 from ec_sweep.attempts import AttemptFolder, Event, Result, Task
 from ec_sweep.errors import EcsweepError
 from ec_sweep.mlflow_store import connect
