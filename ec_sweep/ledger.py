@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from ec_sweep import schemas
 from ec_sweep.attempts import Outcome, Result
 from ec_sweep.errors import EcsweepError
 from ec_sweep.paths import Home, check_sqlite, make_database, no_room
@@ -78,7 +79,7 @@ class Ledger:
                 state=_state(trial),
                 failure=attributes.get("failure"),
                 concurrency=attributes.get("concurrency", 1),
-                seconds=trial.duration.total_seconds() if trial.duration else None,
+                seconds=_seconds(trial),
             )
             found.setdefault(attempt.cell, []).append(attempt)
         return found
@@ -126,8 +127,6 @@ class Ledger:
 
     def finish(self, number: int, result: Result) -> None:
         """Tell how an attempt ended; telling it again changes nothing."""
-        from optuna.trial import TrialState
-
         trial_id = self._trial_id(number)
         if self._storage.get_trial(trial_id).state.is_finished():
             return
@@ -135,10 +134,8 @@ class Ledger:
             value = getattr(result, name)
             if value is not None:
                 self._storage.set_trial_user_attr(trial_id, name, value)
-        states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
-        state = states.get(result.outcome, TrialState.FAIL)
         values = None if result.value is None else [result.value]
-        self._storage.set_trial_state_values(trial_id, state, values)
+        self._storage.set_trial_state_values(trial_id, _trial_state(result), values)
 
     def forget(self, cells: set[str]) -> list[Attempt]:
         """Leave the attempts at these cells out from now on; returns them."""
@@ -152,6 +149,39 @@ class Ledger:
         forgotten = self._forgotten()
         trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
         return {trial.user_attrs["run_id"] for trial in trials if trial.number in forgotten}
+
+    def strays(self) -> list[int]:
+        """Return the numbers of trials that wait or run without standing for an attempt."""
+        return [
+            trial.number
+            for trial in self._storage.get_all_trials(self._study_id, deepcopy=False)
+            if not trial.state.is_finished()
+            and (trial.state.name == "WAITING" or "cell" not in trial.user_attrs)
+        ]
+
+    def adopt(
+        self, cell: str, attempt: int, run_id: str, concurrency: int, result: Result | None
+    ) -> None:
+        """Enter an attempt that is known from its MLflow run alone, in one write.
+
+        Without a result it is entered as running, to be recorded from its folder.
+        """
+        import optuna
+
+        attributes = {
+            "cell": cell,
+            "attempt": attempt,
+            "run_id": run_id,
+            "concurrency": concurrency,
+        }
+        if result is None:
+            state, value = optuna.trial.TrialState.RUNNING, None
+        else:
+            ended = {"outcome": result.outcome, "failure": result.failure}
+            attributes |= {name: text for name, text in ended.items() if text}
+            state, value = _trial_state(result), result.value
+        trial = optuna.create_trial(state=state, value=value, user_attrs=attributes)
+        self._storage.create_new_trial(self._study_id, trial)
 
     def _forgotten(self) -> set[int]:
         """Return the numbers of forgotten trials: Optuna deletes no single one."""
@@ -168,9 +198,10 @@ def open_ledger(home: Home, storage: str | None, study: str) -> Ledger:
     """
     import optuna
 
-    path = _sqlite_path(home, storage)
+    path = sqlite_path(home, storage)
     if path:
         check_sqlite(path)
+        schemas.check_file(path, schemas.OPTUNA)
     if storage is None:
         make_database(home.studies_db, optuna.storages.RDBStorage)
     rdb = _storage(home, storage)
@@ -180,9 +211,10 @@ def open_ledger(home: Home, storage: str | None, study: str) -> Ledger:
 
 def find_ledger(home: Home, storage: str | None, study: str) -> Ledger | None:
     """Open the ledger of a study for reading, ``None`` when there is none yet."""
-    path = _sqlite_path(home, storage)
+    path = sqlite_path(home, storage)
     if path:
         check_sqlite(path)
+        schemas.check_file(path, schemas.OPTUNA)
         if not path.exists():
             return None
     try:
@@ -191,7 +223,15 @@ def find_ledger(home: Home, storage: str | None, study: str) -> Ledger | None:
         return None
 
 
-def _sqlite_path(home: Home, storage: str | None) -> Path | None:
+def known_studies(home: Home, storage: str | None) -> list[str]:
+    """Return the names of the studies, ``name@scale``, that have a ledger."""
+    path = sqlite_path(home, storage)
+    if path and not path.exists():
+        return []
+    return [study.study_name for study in _storage(home, storage).get_all_studies()]
+
+
+def sqlite_path(home: Home, storage: str | None) -> Path | None:
     """Return the file that holds the ledger, ``None`` when it is on a server."""
     if storage is None:
         return home.studies_db
@@ -217,6 +257,8 @@ def _storage(home: Home, storage: str | None) -> "optuna.storages.RDBStorage":
     url = storage or f"sqlite:///{home.studies_db}"
     connect_args = {"timeout": 60} if url.startswith("sqlite") else {}
     try:
+        if not connect_args:
+            schemas.check_server(url, schemas.OPTUNA)
         rdb = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": connect_args})
         if connect_args:
             with rdb.engine.connect() as connection:
@@ -228,6 +270,20 @@ def _storage(home: Home, storage: str | None) -> "optuna.storages.RDBStorage":
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
         raise EcsweepError(f"{shown}: the ledger cannot be opened ({reason}).") from error
     return rdb
+
+
+def _trial_state(result: Result) -> "optuna.trial.TrialState":
+    """Return Optuna's state of a trial that ended with a result."""
+    from optuna.trial import TrialState
+
+    states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
+    return states.get(result.outcome, TrialState.FAIL)
+
+
+def _seconds(trial: "optuna.trial.FrozenTrial") -> float | None:
+    """Return how long a trial took, ``None`` where the clock was set back meanwhile."""
+    seconds = trial.duration.total_seconds() if trial.duration else None
+    return None if seconds is None or seconds < 0 else seconds
 
 
 def _state(trial: "optuna.trial.FrozenTrial") -> State:

@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-_STATUS = {
+STATUS = {
     "complete": "FINISHED",
     "pruned": "FINISHED",
     "interrupted": "KILLED",
     "failed": "FAILED",
     "not_available": "FAILED",
 }
+"""The status of a run whose attempt ended so."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,16 @@ class TrackedRun:
     metrics: dict[str, float]
     params: dict[str, str]
     tags: dict[str, str]
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first attempt at the cell."""
+        return int(self.tags.get("ecsweep.attempt", 1))
+
+    @property
+    def concurrency(self) -> int:
+        """Trials that shared the machine with it, itself included."""
+        return int(self.tags.get("ecsweep.concurrency", 1))
 
     @property
     def exclusive(self) -> bool:
@@ -206,7 +217,7 @@ class Tracker:
             self._client.log_text(run_id, result.traceback, "traceback.txt")
         if result.outcome == "complete" and folder.predictions.exists():
             self._client.log_artifact(run_id, str(folder.predictions))
-        self._client.set_terminated(run_id, _STATUS[result.outcome], end_time=result.timestamp)
+        self._client.set_terminated(run_id, STATUS[result.outcome], end_time=result.timestamp)
 
     def finished_value(self, run_id: str) -> float | None:
         """Return the final validation accuracy of a run that is FINISHED, else ``None``."""
@@ -221,7 +232,10 @@ class Tracker:
         return next(self._search("tags.`ecsweep.role` = 'attempt'"), None) is not None
 
     def runs(self) -> list[TrackedRun]:
-        """Return every attempt of the study, oldest first."""
+        """Return every attempt of the study, first attempts first.
+
+        The order is that of the attempts' numbers: clocks may be set back.
+        """
         found = []
         for run in self._search("tags.`ecsweep.role` = 'attempt'"):
             tags = run.data.tags
@@ -229,14 +243,14 @@ class Tracker:
                 TrackedRun(
                     run_id=run.info.run_id,
                     cell=tags["ecsweep.cell"],
-                    seed=int(tags["ecsweep.seed"]),
+                    seed=int(tags.get("ecsweep.seed", 0)),
                     status=run.info.status,
                     metrics=run.data.metrics,
                     params=run.data.params,
                     tags=tags,
                 )
             )
-        return found
+        return sorted(found, key=lambda run: run.attempt)
 
     def forget(self, run_ids: Sequence[str]) -> None:
         """Delete runs, as the MLflow UI does: its bin keeps them."""
@@ -312,15 +326,15 @@ def _existing(home: Home, client: "MlflowClient", study: str) -> Tracker | None:
         return None
     if experiment.lifecycle_stage == "deleted":
         raise EcsweepError(
-            f"the MLflow experiment {study} was deleted. Bring it back with "
-            f"'mlflow experiments restore --experiment-id {experiment.experiment_id}'."
+            f"the MLflow experiment {study} was deleted. Bring it back with ecsweep doctor --fix "
+            f"or 'mlflow experiments restore --experiment-id {experiment.experiment_id}'."
         )
     if is_local(home):
         before = Path(unquote(urlparse(experiment.artifact_location).path))
         if before.resolve() != home.artifacts.resolve():
             raise EcsweepError(
                 f"this home was {before.parents[1]} when {study} was run, and MLflow keeps "
-                "absolute paths. Move it back, or make the old path a link to the new."
+                "absolute paths. Move it back, or have them changed with: ecsweep doctor --fix"
             )
     return Tracker(client, experiment.experiment_id, study)
 

@@ -7,10 +7,12 @@ import ec_sweep
 
 PACKAGE = Path(ec_sweep.__file__).parent
 ORDER = """
-    errors paths documents hyperparameters encoding baselines models spec ec records recipes splits
-    datasets building stopping metrics attempts evaluation failures machine trial worker executors
-    ledger mlflow_store tracking recording study planning published report evidence claims analysis
-    layouts supplement tables figures publishing progress app output options cli_data cli_report cli
+    errors paths documents schemas hyperparameters encoding baselines models spec ec records
+    recipes splits datasets building stopping metrics attempts evaluation failures machine trial
+    worker executors ledger mlflow_store tracking recording study planning published report
+    evidence claims analysis layouts supplement tables figures publishing progress findings
+    doctor_files doctor_tracking doctor_studies doctor app output options cli_care cli_data
+    cli_report cli
 """.split()  # noqa: SIM905 - an order reads better as a line
 LONGEST = 350  # lines of a module
 
