@@ -70,7 +70,13 @@ def _artifacts_are_here(home: Home, client: "MlflowClient", found: "Experiment")
     from mlflow.entities import ViewType
 
     runs = client.search_runs([found.experiment_id], run_view_type=ViewType.ALL, max_results=1000)
-    return not runs or any((home.artifacts / run.info.run_id).exists() for run in runs)
+    kept = [
+        run.info.run_id
+        for run in runs
+        if "ecsweep.plan" in run.data.tags
+        or (run.info.status == "FINISHED" and run.data.tags.get("ecsweep.role") == "attempt")
+    ]
+    return not kept or any((home.artifacts / run_id).exists() for run_id in kept)
 
 
 def _relocate(home: Home, before: str) -> None:
