@@ -204,6 +204,8 @@ class _Study:
             failure = run.tags.get("ecsweep.failure", "error")
             failed = failure in ("error", "timeout")
             return Result("failed" if failed else "not_available", now(), failure=failure)
+        if run.status == "FINISHED" and "ecsweep.pruned" in run.tags:
+            return Result("pruned", now())
         if run.status == "KILLED":
             return Result("interrupted", now(), failure=run.tags.get("ecsweep.failure"))
         value = run.metrics.get("val_accuracy", run.metrics.get(_FINAL))
