@@ -31,7 +31,7 @@ import psutil
 from ec_sweep import machine, planning
 from ec_sweep.attempts import AttemptFolder, Task, now
 from ec_sweep.experiments import open_tracker
-from ec_sweep.ledger import open_ledger
+from ec_sweep.ledger_store import open_ledger
 from ec_sweep.paths import Home
 from ec_sweep.planning import Place
 from ec_sweep.report import METRICS

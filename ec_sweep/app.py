@@ -9,7 +9,7 @@ from pathlib import Path
 from ec_sweep.errors import EcsweepError
 from ec_sweep.executors import Executor, InlineExecutor, LocalExecutor
 from ec_sweep.experiments import open_tracker, tracked_studies
-from ec_sweep.ledger import open_ledger
+from ec_sweep.ledger_store import open_ledger
 from ec_sweep.locks import study_lock
 from ec_sweep.machine import default_workers, usable_cores
 from ec_sweep.paths import Home

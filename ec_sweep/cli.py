@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ec_sweep import __version__
-from ec_sweep.cli_care import cancel_study
+from ec_sweep.cli_care import cancel_study, see_doctor
 from ec_sweep.cli_data import data_cli
 from ec_sweep.cli_report import publish, write_reports
 from ec_sweep.errors import EcsweepError, ExitCode, StudyStoppedError, printable
@@ -235,6 +235,7 @@ def forget_cells(
 
 cli.command("report")(write_reports)
 cli.command("cancel")(cancel_study)
+cli.command("doctor")(see_doctor)
 
 
 @cli.command("ui")

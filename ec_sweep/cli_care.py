@@ -1,11 +1,24 @@
-"""Commands that look after studies: cancel."""
+"""The commands that look after studies and the home folder."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ec_sweep.errors import ExitCode
-from ec_sweep.options import HERE, Home, Scale, Storage, StudyName, check_range, place, request
+from ec_sweep.options import (
+    HERE,
+    Home,
+    Json,
+    Scale,
+    Storage,
+    StudyName,
+    check_range,
+    place,
+    request,
+)
+
+if TYPE_CHECKING:
+    from ec_sweep.doctor import Examination
 
 
 def cancel_study(
@@ -44,3 +57,51 @@ def cancel_study(
     typer.echo(f"{name} has stopped: {output.counts(found)}.")
     if not found.done:
         typer.echo(f"Go on with: ecsweep study {study}{options}")
+
+
+def see_doctor(
+    fix: Annotated[bool, typer.Option("--fix", help="Repair what is found.")] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read every byte of datasets and predictions, too.")
+    ] = False,
+    as_json: Json = False,
+    home: Home = HERE,
+    storage: Storage = None,
+) -> None:
+    """Look for what crashes, older versions and hands left in the home folder.
+
+    Without --fix nothing is changed. Studies that are being run are left alone. No finished
+    result is ever removed; a cell is trained again only where no number of it is left.
+    """
+    from ec_sweep import doctor, output
+
+    found = doctor.examine(place(home, storage), fix, deep)
+    if as_json:
+        findings = [finding.to_json() for finding in found.findings]
+        left = found.left_alone
+        output.print_json({"home": str(found.home), "findings": findings, "left_alone": left})
+    else:
+        _print(found)
+    raise typer.Exit(ExitCode.OK if found.healthy else ExitCode.INCOMPLETE)
+
+
+def _print(found: "Examination") -> None:
+    for finding in found.findings:
+        study = f"{finding.study}: " if finding.study else ""
+        typer.echo(f"{finding.kind}  {study}{finding.where}: {finding.problem}")
+        if finding.fixed:
+            typer.echo(f"    done: {finding.remedy}")
+        elif finding.repair:
+            typer.echo(f"    {'not done' if found.fix else 'with --fix'}: {finding.remedy}")
+        else:
+            typer.echo(f"    by hand: {finding.remedy}")
+    for study in found.left_alone:
+        typer.echo(f"{study} is being run: left alone.")
+    fixed = sum(finding.fixed for finding in found.findings)
+    left = len(found.findings) - fixed
+    if not found.findings:
+        typer.echo(f"{found.home}: everything is as it should be.")
+    else:
+        again = any(finding.repair and not finding.fixed for finding in found.findings)
+        more = " Repair with: ecsweep doctor --fix" if again and not found.fix else ""
+        typer.echo(f"{found.home}: {fixed} repaired, {left} left.{more}")

@@ -56,21 +56,26 @@ def find_tracker(home: Home, study: str) -> Measured | None:
     return _existing(home, connect(home), study) if stored is None else stored.get(study)
 
 
+def find_writable(home: Home, study: str) -> Tracker | None:
+    """Open the experiment of a study for writing, ``None`` when there is none yet."""
+    return _existing(home, connect(home), study) if exists(home) else None
+
+
 def _existing(home: Home, client: "MlflowClient", study: str) -> Tracker | None:
     experiment = client.get_experiment_by_name(study)
     if experiment is None:
         return None
     if experiment.lifecycle_stage == "deleted":
         raise EcsweepError(
-            f"the MLflow experiment {study} was deleted. Bring it back with "
-            f"'mlflow experiments restore --experiment-id {experiment.experiment_id}'."
+            f"the MLflow experiment {study} was deleted. Bring it back with ecsweep doctor --fix "
+            f"or 'mlflow experiments restore --experiment-id {experiment.experiment_id}'."
         )
     if is_local(home):
         before = Path(unquote(urlparse(experiment.artifact_location).path))
         if before.resolve() != home.artifacts.resolve():
             raise EcsweepError(
                 f"this home was {before.parents[1]} when {study} was run, and MLflow keeps "
-                "absolute paths. Move it back, or make the old path a link to the new."
+                "absolute paths. Move it back, or have them changed with: ecsweep doctor --fix"
             )
     elif keeps_artifacts_here(home) and experiment.artifact_location.startswith(("/", "file:")):
         folder = Path(unquote(urlparse(experiment.artifact_location).path))

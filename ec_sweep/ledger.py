@@ -2,19 +2,15 @@
 
 import contextlib
 import json
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from ec_sweep import databases
 from ec_sweep.attempts import Outcome, Result
 from ec_sweep.direct import OPTUNA_SCHEMA, reading
-from ec_sweep.errors import EcsweepError
 from ec_sweep.outages import Reaching
-from ec_sweep.paths import Home, check_sqlite, make_database, no_room
 from ec_sweep.spec import Cell
 
 if TYPE_CHECKING:
@@ -97,7 +93,7 @@ class Ledger:
     def attempts(self) -> dict[str, list[Attempt]]:
         """Return the attempts at each cell, oldest first."""
         if self._database:
-            found = _read(self._database, self._study)
+            found = read_attempts(self._database, self._study)
             if found is not None:
                 return found
         forgotten = self._forgotten()
@@ -160,22 +156,13 @@ class Ledger:
     def finish(self, number: int, result: Result, reached: int = 0) -> None:
         """Tell how an attempt ended, and how many steps are safe; repeating it changes nothing."""
         from optuna.exceptions import UpdateFinishedTrialError
-        from optuna.trial import TrialState
 
         trial_id = self._trial_id(number)
-        states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
-        state = states.get(result.outcome, TrialState.FAIL)
-        # Optuna has one state for all that did not complete; which it was stands beside it.
-        outcome = None if result.outcome in states else result.outcome
-        kept = {"outcome": outcome, "failure": result.failure, "reached": reached or None}
         with contextlib.suppress(UpdateFinishedTrialError):  # told already
-            for name, value in (
-                kept | {"failure": result.failure, "reached": reached or None}
-            ).items():
-                if value is not None:
-                    self._storage.set_trial_user_attr(trial_id, name, value)
+            for name, value in _attributes(result, reached).items():
+                self._storage.set_trial_user_attr(trial_id, name, value)
             values = None if result.value is None else [result.value]
-            self._storage.set_trial_state_values(trial_id, state, values)
+            self._storage.set_trial_state_values(trial_id, _trial_state(result), values)
         self._trial_ids.pop(number, None)
 
     def forget(self, cells: set[str]) -> list[Attempt]:
@@ -193,6 +180,38 @@ class Ledger:
         trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
         return {trial.user_attrs["run_id"] for trial in trials if trial.number in forgotten}
 
+    def strays(self) -> list[int]:
+        """Return the numbers of trials that wait or run without standing for an attempt."""
+        return [
+            trial.number
+            for trial in self._storage.get_all_trials(self._study_id, deepcopy=False)
+            if not trial.state.is_finished()
+            and (trial.state.name == "WAITING" or "cell" not in trial.user_attrs)
+        ]
+
+    def adopt(
+        self, cell: str, attempt: int, run_id: str, concurrency: int, result: Result | None
+    ) -> None:
+        """Enter an attempt that is known from its MLflow run alone, in one write.
+
+        Without a result it is entered as running, to be recorded from its folder.
+        """
+        import optuna
+
+        attributes = {
+            "cell": cell,
+            "attempt": attempt,
+            "run_id": run_id,
+            "concurrency": concurrency,
+        }
+        if result is None:
+            state, value = optuna.trial.TrialState.RUNNING, None
+        else:
+            attributes |= _attributes(result)
+            state, value = _trial_state(result), result.value
+        trial = optuna.create_trial(state=state, value=value, user_attrs=attributes)
+        self._storage.create_new_trial(self._study_id, trial)
+
     def _forgotten(self) -> set[int]:
         """Return the numbers of forgotten trials: Optuna deletes no single one."""
         return set(self._storage.get_study_user_attrs(self._study_id).get("forgotten", ()))
@@ -204,58 +223,7 @@ class Ledger:
         return int(self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number))
 
 
-def open_ledger(home: Home, storage: str | None, study: str) -> Ledger:
-    """Open the ledger of a study, making it and its database if need be.
-
-    ``storage`` is an SQLAlchemy URL that replaces the home folder's ``studies.db``.
-    """
-    import optuna
-
-    path = _sqlite_path(home, storage)
-    if path:
-        check_sqlite(path)
-    if storage is None:
-        make_database(home.studies_db, optuna.storages.RDBStorage)
-        rdb = _storage(home, storage)
-    elif databases.is_server(storage):
-        with databases.making_tables(storage):
-            _tables(storage)
-            rdb = _storage(home, storage)
-    else:
-        rdb = _storage(home, storage)
-    optuna.create_study(study_name=study, storage=rdb, direction="maximize", load_if_exists=True)
-    return Ledger(rdb, study, None if storage else home.studies_db)
-
-
-def find_ledger(home: Home, storage: str | None, study: str) -> Ledger | None:
-    """Open the ledger of a study for reading, ``None`` when there is none yet."""
-    path = _sqlite_path(home, storage)
-    if path:
-        check_sqlite(path)
-        if not path.exists():
-            return None
-    elif storage and "studies" not in _tables(storage):
-        return None
-    try:
-        return Ledger(_storage(home, storage), study)
-    except KeyError:  # no such study
-        return None
-
-
-def known_attempts(home: Home, storage: str | None, study: str) -> dict[str, list[Attempt]]:
-    """Return the attempts at each cell of a study, oldest first.
-
-    The home folder's own database is read directly: Optuna takes a second to
-    import, and more for thousands of trials.
-    """
-    found = _read(home.studies_db, study) if storage is None else None
-    if found is not None:
-        return found
-    ledger = find_ledger(home, storage, study)
-    return ledger.attempts() if ledger else {}
-
-
-def _read(path: Path, study: str) -> dict[str, list[Attempt]] | None:
+def read_attempts(path: Path, study: str) -> dict[str, list[Attempt]] | None:
     """Return what `Ledger.attempts` does, ``None`` where only Optuna can."""
     with reading(path, OPTUNA_SCHEMA) as database:
         if database is None:
@@ -277,49 +245,6 @@ def _between(start: str | None, end: str | None) -> timedelta | None:
     return datetime.fromisoformat(end) - datetime.fromisoformat(start) if start and end else None
 
 
-def _sqlite_path(home: Home, storage: str | None) -> Path | None:
-    """Return the file that holds the ledger, ``None`` when it is on a server."""
-    if storage is None:
-        return home.studies_db
-    url = databases.parse(storage)
-    on_disk = url.get_backend_name() == "sqlite" and url.database
-    return Path(str(url.database)) if on_disk else None
-
-
-def _tables(storage: str) -> frozenset[str]:
-    """Return the tables of the ledger's server; one that holds MLflow's data is refused."""
-    return databases.tables(storage, "experiment_tags", "MLflow's data")
-
-
-def _storage(home: Home, storage: str | None) -> "optuna.storages.RDBStorage":
-    import optuna
-    import sqlalchemy
-
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    url = storage or f"sqlite:///{home.studies_db}"
-    sqlite = url.startswith("sqlite")
-    engine = {
-        "connect_args": {"timeout": 60} if sqlite else databases.connect_options(url),
-        "pool_pre_ping": not sqlite,  # a server may have been restarted since the last use
-    }
-    try:
-        rdb = optuna.storages.RDBStorage(url, engine_kwargs=engine)
-        if sqlite:
-            with rdb.engine.connect() as connection:
-                connection.execute(sqlalchemy.text("PRAGMA journal_mode=WAL"))
-    except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError) as error:
-        if no_room(error):
-            raise
-        if databases.is_server(url):
-            raise EcsweepError(databases.problem(url, error)) from error
-        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise EcsweepError(
-            f"{databases.shown(url)}: the ledger cannot be opened ({reason})."
-        ) from error
-    return rdb
-
-
 def _by_cell(attempts: Iterable[Attempt]) -> dict[str, list[Attempt]]:
     found: dict[str, list[Attempt]] = {}
     for attempt in attempts:
@@ -331,6 +256,7 @@ def _attempt(
     number: int, state: str, attributes: Mapping[str, Any], duration: timedelta | None
 ) -> Attempt:
     """Return an attempt from Optuna's state and the attributes that were kept with it."""
+    seconds = duration.total_seconds() if duration else None
     return Attempt(
         number=number,
         cell=attributes["cell"],
@@ -341,8 +267,24 @@ def _attempt(
         concurrency=attributes.get("concurrency", 1),
         reached=attributes.get("reached", 0),
         point=json.loads(attributes["point"]) if "point" in attributes else None,
-        seconds=duration.total_seconds() if duration else None,
+        # The clock may have been set back meanwhile.
+        seconds=None if seconds is None or seconds < 0 else seconds,
     )
+
+
+def _attributes(result: Result, reached: int = 0) -> dict[str, Any]:
+    """Return what is kept of a result beside Optuna's state, which is one for all failures."""
+    outcome = None if result.outcome in ("complete", "pruned") else result.outcome
+    kept = {"outcome": outcome, "failure": result.failure, "reached": reached}
+    return {name: value for name, value in kept.items() if value}
+
+
+def _trial_state(result: Result) -> "optuna.trial.TrialState":
+    """Return Optuna's state of a trial that ended with a result."""
+    from optuna.trial import TrialState
+
+    states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
+    return states.get(result.outcome, TrialState.FAIL)
 
 
 def _state(state: str, attributes: Mapping[str, Any]) -> State:

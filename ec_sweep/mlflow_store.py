@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ec_sweep import databases
+from ec_sweep import databases, schemas
 from ec_sweep.errors import EcsweepError
 from ec_sweep.paths import Home, check_sqlite, make_database, no_room
 
@@ -26,6 +26,7 @@ def connect(home: Home) -> "MlflowClient":
     """Return a client of MLflow's data; the home folder's database is made if need be."""
     if is_local(home):
         check_sqlite(home.mlflow_db)
+        schemas.check_file(home.mlflow_db, schemas.MLFLOW)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
@@ -43,6 +44,8 @@ def connect(home: Home) -> "MlflowClient":
     if on_server:  # its own refusal of a server that does not answer takes two minutes
         refuse_foreign(uri)
     try:
+        if not is_local(home) and not tracking_uri(home).startswith(("http:", "https:")):
+            schemas.check_server(tracking_uri(home), schemas.MLFLOW)
         if is_local(home):
             make_database(home.mlflow_db, lambda url: MlflowClient(url).search_experiments())
             # MLflow leaves SQLite's slow default on; the mode is kept in the file.

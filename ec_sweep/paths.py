@@ -71,6 +71,10 @@ class Home:
         """Return the file whose lock is held by the driver of ``study`` (``name@scale``)."""
         return self.work / f"{study}.lock"
 
+    def checkpoints(self, study: str) -> Path:
+        """Return the folder of what the unfinished cells of ``study`` go on from."""
+        return self.work / "checkpoints" / study
+
     def prepare(self) -> None:
         """Create the folders, or say in one line why that cannot be."""
         if set("?#%") & set(str(self.root)):
@@ -78,12 +82,14 @@ class Home:
                 f"the home folder {self.root} must not have ?, # or % in its path, which database "
                 "addresses cannot hold. Choose another with --home or ECSWEEP_HOME."
             )
+        check_local(self.root)
         try:
             self.make_work()
             for folder in (self.work, self.artifacts, self.data, self.root / "reports"):
                 folder.mkdir(parents=True, exist_ok=True)
                 with tempfile.TemporaryFile(dir=folder) as probe:
                     probe.write(b"ecsweep")
+            self.work.chmod(0o700)  # logs and attempts are their owner's business
         except OSError as error:
             raise EcsweepError(
                 f"the home folder {self.root} cannot be written to "
@@ -182,17 +188,22 @@ def make_database(path: Path, make: Callable[[str], object]) -> None:
         os.replace(aside, path)
 
 
-def check_sqlite(path: Path) -> None:
-    """Raise an error when SQLite cannot be used at ``path``.
-
-    That is on a network file system, or where a file stands that is no database.
-    """
+def check_local(path: Path) -> None:
+    """Raise an error when ``path`` is on a network file system."""
     kind = file_system(path)
     if kind in _NETWORK_FILE_SYSTEMS:
         raise EcsweepError(
             f"{path} is on a network file system ({kind}), where SQLite and file locks are "
             "unsafe. Choose a local folder with --home or ECSWEEP_HOME."
         )
+
+
+def check_sqlite(path: Path) -> None:
+    """Raise an error when SQLite cannot be used at ``path``.
+
+    That is on a network file system, or where a file stands that is no database.
+    """
+    check_local(path)
     if not path.exists():
         return
     # SQLite itself has to look: closing a file that this process opened otherwise would take the

@@ -12,7 +12,8 @@ from ec_sweep import building, datasets, sampling, spec
 from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError, nearest
 from ec_sweep.experiments import find_tracker
-from ec_sweep.ledger import DONE, Attempt, Ledger, State, known_attempts, state_of
+from ec_sweep.ledger import DONE, Attempt, Ledger, State, state_of
+from ec_sweep.ledger_store import known_attempts
 from ec_sweep.paths import Home, packed
 from ec_sweep.spec import Cell, Request, Sampled, Sweep
 from ec_sweep.study import Plan, shown

@@ -28,6 +28,16 @@ class TrackedRun:
     tags: dict[str, str]
 
     @property
+    def attempt(self) -> int:
+        """1 for the first attempt at the cell."""
+        return int(self.tags.get("ecsweep.attempt", 1))
+
+    @property
+    def concurrency(self) -> int:
+        """Trials that shared the machine with it, itself included."""
+        return int(self.tags.get("ecsweep.concurrency", 1))
+
+    @property
     def complete(self) -> bool:
         """Whether it was trained and tested to its end."""
         return self.status == "FINISHED" and "ecsweep.pruned" not in self.tags
@@ -137,7 +147,7 @@ class StoredStudy:
         tags, params = self._by_run("tags", "value"), self._by_run("params", "value")
         # MLflow keeps a number beside the mark of what is none.
         metrics = self._by_run("latest_metrics", "iif(is_nan, NULL, value)")
-        return [
+        found = [
             TrackedRun(
                 run_id=run_id,
                 cell=tags[run_id]["ecsweep.cell"],
@@ -149,6 +159,7 @@ class StoredStudy:
             )
             for run_id, status, _ in rows
         ]
+        return sorted(found, key=lambda run: run.attempt)  # clocks may be set back
 
     def predictions(self, run_id: str) -> Path:
         """See `Measured`."""

@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Run
 
-_STATUS = {
+STATUS = {
     "complete": "FINISHED",
     "pruned": "FINISHED",
     "interrupted": "KILLED",
     "failed": "FAILED",
     "not_available": "FAILED",
 }
+"""The status of a run whose attempt ended so."""
 
 
 class Tracker:
@@ -212,7 +213,7 @@ class Tracker:
             self._client.log_text(run_id, result.traceback, "traceback.txt")
         if result.outcome == "complete" and folder.predictions.exists():
             self._client.log_artifact(run_id, str(folder.predictions))
-        self._client.set_terminated(run_id, _STATUS[result.outcome], end_time=result.timestamp)
+        self._client.set_terminated(run_id, STATUS[result.outcome], end_time=result.timestamp)
 
     def _log_batch(self, run_id: str, metrics: "list[Metric]", tags: Mapping[str, str]) -> None:
         """Log metrics and tags, and the tags that waited."""
@@ -236,7 +237,10 @@ class Tracker:
         return next(self._search("tags.`ecsweep.role` = 'attempt'"), None) is not None
 
     def runs(self) -> list[TrackedRun]:
-        """Return every attempt of the study, oldest first."""
+        """Return every attempt of the study, first attempts first.
+
+        The order is that of the attempts' numbers: clocks may be set back.
+        """
         if self._stored:  # thousands at once; through MLflow each takes milliseconds
             return self._stored.runs()
         found = []
@@ -246,14 +250,14 @@ class Tracker:
                 TrackedRun(
                     run_id=run.info.run_id,
                     cell=tags["ecsweep.cell"],
-                    seed=int(tags["ecsweep.seed"]),
+                    seed=int(tags.get("ecsweep.seed", 0)),
                     status=run.info.status,
                     metrics=run.data.metrics,
                     params=run.data.params,
                     tags=tags,
                 )
             )
-        return found
+        return sorted(found, key=lambda run: run.attempt)
 
     def unfinished(self) -> list[str]:
         """Return the runs of attempts that have not ended."""

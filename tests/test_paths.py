@@ -72,6 +72,9 @@ def test_sqlite_on_a_network_file_system_is_refused(
     with pytest.raises(EcsweepError, match=r"network file system \(nfs4\)"):
         paths.check_sqlite(shared / "mlruns" / "studies.db")
     paths.check_sqlite(tmp_path / "studies.db")
+    with pytest.raises(EcsweepError, match=r"network file system \(nfs4\)"):
+        Home(shared).prepare()  # its locks lie there, wherever the databases are
+    assert not shared.exists()
     assert paths.file_system(shared) == "nfs4"
     assert paths.file_system(tmp_path) == "ext4"
 

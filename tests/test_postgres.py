@@ -16,7 +16,7 @@ from ec_sweep.attempts import Result, Task
 from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError
 from ec_sweep.experiments import find_tracker
-from ec_sweep.ledger import find_ledger, open_ledger
+from ec_sweep.ledger_store import find_ledger, open_ledger
 from ec_sweep.locks import StudyLock, holder_of, study_lock
 from ec_sweep.mlflow_store import connect
 from ec_sweep.paths import Home

@@ -10,7 +10,8 @@ from ec_sweep import app, layouts, output, planning, report, sampling, tables
 from ec_sweep.attempts import AttemptFolder, Event, Result
 from ec_sweep.errors import EcsweepError
 from ec_sweep.experiments import open_tracker
-from ec_sweep.ledger import Ledger, open_ledger
+from ec_sweep.ledger import Ledger
+from ec_sweep.ledger_store import open_ledger
 from ec_sweep.paths import Home
 from ec_sweep.planning import Place, Resolved
 from ec_sweep.recording import Recorder

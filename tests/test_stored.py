@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ec_sweep import building, experiments, ledger, planning, publishing, stored
+from ec_sweep import building, experiments, ledger, ledger_store, planning, publishing, stored
 from ec_sweep.attempts import AttemptFolder, Event, Result, Task
 from ec_sweep.errors import EcsweepError
 from ec_sweep.mlflow_store import connect
@@ -112,10 +112,10 @@ def test_attempts_read_the_same_without_optuna(studied: Setup) -> None:
     """States, failures, times and what was forgotten; and Optuna's schema is the one known."""
     slow = studied.ledger
     slow._database = None
-    direct = ledger._read(studied.home.studies_db, NAME)
-    assert direct == slow.attempts() == ledger.known_attempts(studied.home, None, NAME)
+    direct = ledger.read_attempts(studied.home.studies_db, NAME)
+    assert direct == slow.attempts() == ledger_store.known_attempts(studied.home, None, NAME)
     assert sorted(len(attempts) for attempts in direct.values()) == [1, 1, 1, 2]
-    assert ledger._read(studied.home.studies_db, "other@demo") == {}
+    assert ledger.read_attempts(studied.home.studies_db, "other@demo") == {}
 
 
 def test_other_schemas_are_left_to_their_libraries(
@@ -126,8 +126,8 @@ def test_other_schemas_are_left_to_their_libraries(
     monkeypatch.setattr(ledger, "OPTUNA_SCHEMA", "other")
     assert isinstance(experiments.find_tracker(studied.home, NAME), Tracker)
     assert [*experiments.tracked_studies(studied.home, "demo")] == ["scripted"]
-    assert ledger._read(studied.home.studies_db, NAME) is None
-    assert len(ledger.known_attempts(studied.home, None, NAME)) == 4
+    assert ledger.read_attempts(studied.home.studies_db, NAME) is None
+    assert len(ledger_store.known_attempts(studied.home, None, NAME)) == 4
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ workers are in ``test_main_job.py``.
 
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError, StudyStoppedError
 from ec_sweep.executors import Message
 from ec_sweep.experiments import open_tracker
-from ec_sweep.ledger import Ledger, open_ledger, state_of
+from ec_sweep.ledger import Ledger, state_of
+from ec_sweep.ledger_store import open_ledger
 from ec_sweep.locks import study_lock
 from ec_sweep.paths import Home
 from ec_sweep.recording import Recorder
@@ -443,3 +445,21 @@ def test_forgotten_cells_are_trained_anew(setup: Setup) -> None:
     setup.drive()
     assert setup.states() == ["complete"] * 4
     assert len(setup.tracker.runs()) == 4
+
+
+def test_a_clock_that_is_set_back_does_not_turn_attempts_around(setup: Setup) -> None:
+    """The last attempt is that with the highest number, and no time is negative."""
+    setup.drive(by_size({2: [LOST]}))
+    cell = str(setup.cells[0].id)
+    client = setup.tracker._client
+    last = setup.ledger.attempts()[cell][-1]
+    with closing(sqlite3.connect(setup.home.mlflow_db)) as connection:
+        connection.execute("UPDATE runs SET start_time = 1 WHERE run_uuid = ?", (last.run_id,))
+        connection.commit()
+    with closing(sqlite3.connect(setup.home.studies_db)) as connection:
+        connection.execute("UPDATE trials SET datetime_complete = '1999-01-01 00:00:00.000000'")
+        connection.commit()
+    assert client.get_run(last.run_id).info.start_time == 1
+    assert [run for run in setup.tracker.runs() if run.cell == cell][-1].run_id == last.run_id
+    attempts = setup.ledger.attempts()
+    assert {own.seconds for all_ in attempts.values() for own in all_} == {None}
