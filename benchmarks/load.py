@@ -156,7 +156,7 @@ def raw_calls(folder: Path, runs: int) -> dict[str, float]:
     return {name: 1000 * total / runs for name, total in seconds.items()}
 
 
-def time_trials(home: Path, trials: int = 150) -> None:
+def time_trials(home: Path, trials: int = 30) -> None:
     """Print the mean milliseconds of a trial, as a worker with one thread runs it."""
     from ec_sweep import trial
 
