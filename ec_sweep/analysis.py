@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ec_sweep.plan import shown
 from ec_sweep.report import Report, Row
-from ec_sweep.study import shown
 
 _LEVEL = 0.05
 """Share of false differences, among those found, that the correction admits."""

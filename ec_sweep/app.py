@@ -1,7 +1,7 @@
 """The commands without their clothes: wires the parts together, prints nothing."""
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,15 +9,18 @@ from pathlib import Path
 from ec_sweep.errors import EcsweepError
 from ec_sweep.executors import Executor, InlineExecutor, LocalExecutor
 from ec_sweep.experiments import open_tracker, tracked_studies
+from ec_sweep.ledger import Attempt
 from ec_sweep.ledger_store import open_ledger
 from ec_sweep.locks import study_lock
 from ec_sweep.machine import default_workers, usable_cores
+from ec_sweep.mlflow_store import is_local
 from ec_sweep.paths import Home
 from ec_sweep.planning import Place, Resolved, StudyStatus, plan_document, status, sweep_files
 from ec_sweep.publishing import Publisher
 from ec_sweep.recording import Recorder
+from ec_sweep.sampling import open_proposer
 from ec_sweep.spec import Cell
-from ec_sweep.study import Display, Driver, cells_to_run
+from ec_sweep.study import Display, Driver, Limits, cells_to_run
 
 
 @dataclass
@@ -53,6 +56,9 @@ class Options:
     workers: int | None = None
     executor: str = "local"
     retry_failed: bool = False
+    limits: Limits = field(default_factory=Limits)
+    silence: float = 1800
+    """Seconds after which a worker that says nothing is taken for hung."""
     wait: Callable[[str], None] | None = None
     """Told what a study waits for that another driver runs; ``None``: it does not wait."""
 
@@ -74,30 +80,42 @@ def run_study(
         EcsweepError: another driver runs it, or its state cannot be used.
         StudyStoppedError: one error came back in several cells.
     """
-    home, plan = place.home, resolved.plan
+    home, name = place.home, resolved.name
     deterministic = any(cell.hyperparameters.deterministic for cell in resolved.examples)
     if options.executor == "inline" and deterministic:
         raise EcsweepError(
             "cells with deterministic: true need worker processes. Use --executor local."
         )
-    lock = study_lock(home, plan.study, place.storage, options.wait)
-    with lock, interrupts.caught():
-        ledger = open_ledger(home, place.storage, plan.study)
-        todo = cells_to_run(plan.cells, ledger.attempts(), options.retry_failed)
+    lock = study_lock(home, name, place.storage, options.wait)
+    with lock as held, interrupts.caught():
+        ledger = open_ledger(home, place.storage, name)
+        attempts = ledger.attempts()
+        _check_measurements(home, attempts)
+        resolved = resolved.after(attempts)
+        todo = cells_to_run(resolved.cells, attempts, options.retry_failed)
         executor = _executor(home, resolved, options, todo, interrupts)
         try:
-            if todo:
+            if todo or resolved.to_draw:
                 executor.start()  # imports TensorFlow while the driver prepares
-            tracker = open_tracker(home, plan.study)
+            tracker = open_tracker(home, name)
             parent = tracker.open_parent(resolved.sweep.title)
-            tracker.store_plan(parent, plan_document(resolved))
+            plan_name = tracker.store_plan(parent, plan_document(resolved))
             for dataset in resolved.datasets.values():
                 tracker.store_card(parent, dataset.card)
-            Recorder(home, plan.study, ledger, tracker).repair()
-            todo = cells_to_run(plan.cells, ledger.attempts(), options.retry_failed)
-            done = len(plan.cells) - len(todo)
-            with show(len(plan.cells), done, executor.slots, plan.label) as display:
-                driver = Driver(home, plan, ledger, tracker, executor, display)
+            Recorder(home, name, ledger, tracker).repair()
+            proposer = open_proposer(
+                resolved.cells, resolved.sampled, resolved.sweep.pruner, ledger.attempts(),
+                tracker, resolved.datasets, plan_name,
+            )  # fmt: skip
+            todo = cells_to_run(proposer.cells, ledger.attempts(), options.retry_failed)
+            total = len(proposer.cells) + resolved.to_draw
+            left = len(todo) + resolved.to_draw
+            plan = resolved.plan
+            with show(total, total - left, executor.slots, plan.label) as display:
+                driver = Driver(
+                    home, plan, ledger, tracker, executor, display, proposer,
+                    options.limits, held.check,
+                )  # fmt: skip
                 try:
                     driver.run(todo, parent, interrupts)
                 finally:
@@ -107,6 +125,15 @@ def run_study(
         finally:
             executor.close()
     return after
+
+
+def _check_measurements(home: Home, attempts: Mapping[str, Sequence[Attempt]]) -> None:
+    """Raise an error when MLflow's database is gone: an empty one would not be its like."""
+    if attempts and is_local(home) and not home.mlflow_db.exists():
+        raise EcsweepError(
+            f"{home.mlflow_db} is gone, and with it the measurements of {len(attempts)} cells. "
+            "Put a backup in its place. What else can be done says: ecsweep doctor"
+        )
 
 
 def publisher(
@@ -158,6 +185,13 @@ def _executor(
     if resolved.sweep.timing == "exclusive":
         slots = 1
     threads = max(1, cores // slots)  # the same for a study's last cells as for its first
-    slots = max(1, min(slots, len(todo)))
-    first = any(cell.hyperparameters.deterministic for cell in todo[:1])
-    return LocalExecutor(slots, threads, home.work, resolved.name, deterministic=first)
+    slots = max(1, min(slots, len(todo) + resolved.to_draw))
+    first = any(cell.hyperparameters.deterministic for cell in (todo or resolved.examples)[:1])
+    return LocalExecutor(
+        slots,
+        threads,
+        home.work,
+        resolved.name,
+        deterministic=first,
+        silence=options.silence,
+    )

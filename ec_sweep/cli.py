@@ -2,15 +2,17 @@
 
 import sys
 import traceback
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ec_sweep import __version__
 from ec_sweep.cli_care import cancel_study, see_doctor
 from ec_sweep.cli_data import data_cli
-from ec_sweep.cli_report import publish, write_reports
-from ec_sweep.errors import EcsweepError, ExitCode, StudyStoppedError, printable
+from ec_sweep.cli_report import write_reports
+from ec_sweep.cli_study import run_studies
+from ec_sweep.errors import EcsweepError, ExitCode, StudyStoppedError
+from ec_sweep.messages import complain, say_request
 from ec_sweep.options import (
     HERE,
     Defaults,
@@ -27,8 +29,7 @@ from ec_sweep.options import (
 )
 
 if TYPE_CHECKING:
-    from ec_sweep.app import Options
-    from ec_sweep.planning import Place, Resolved
+    pass
 
 cli = typer.Typer(
     name="ecsweep",
@@ -112,7 +113,7 @@ def show_plan(
     if as_json:
         output.print_json(found.to_json())
         return
-    _say_request(resolved)
+    say_request(resolved)
     output.print_cells(found)
     exclusive = resolved.sweep.timing == "exclusive"
     seconds = found.seconds_left(1 if exclusive else default_workers())
@@ -122,65 +123,7 @@ def show_plan(
         typer.echo("The dataset is not built yet: cells get their ids with it.")
 
 
-@cli.command("study")
-def run_studies(
-    studies: Annotated[
-        list[str] | None, typer.Argument(metavar="STUDY", help="Names, or paths to YAML files.")
-    ] = None,
-    run_all: Annotated[bool, typer.Option("--all", help="Run every study known.")] = False,
-    scale: Scale = "demo",
-    seeds: Seeds = None,
-    overrides: Set = None,
-    defaults: Defaults = False,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", help="Trials side by side, 1 to 1024. [default: what fits the machine]"
-        ),
-    ] = None,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Run failed and not available cells again.")
-    ] = False,
-    executor: Annotated[
-        Literal["local", "inline"],
-        typer.Option(help="local: worker processes. inline: in this process, for debugging."),
-    ] = "local",
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Wait while another driver runs the study.")
-    ] = False,
-    home: Home = HERE,
-    storage: Storage = None,
-) -> None:
-    """Run what is not done of a study and write its table.
-
-    The demo scale trains on the sample that comes with ecsweep. For the paper's
-    scale, build the dataset from your proteins first (ecsweep data build).
-    Safe to repeat, interrupt and kill: the same command goes on.
-    """
-    from ec_sweep import app, planning
-
-    names = list(planning.sweep_files()) if run_all else list(studies or [])
-    if not names or (run_all and studies):
-        raise EcsweepError("name at least one study, or --all, not both. See: ecsweep studies")
-    check_range("--workers", workers, 1024)
-    asked = request(scale, seeds, overrides, defaults)
-    if workers and executor == "inline":
-        raise EcsweepError("--executor inline runs one trial at a time: leave --workers out.")
-    where = place(home, storage)
-    requests = {name: planning.applicable(name, asked) if run_all else asked for name in names}
-    for name, wanted in requests.items():  # nothing is written before all are known to be runnable
-        planning.check_runnable(planning.resolve(where, name, wanted, follow=not defaults))
-    where.home.prepare()
-    options = app.Options(workers, executor, retry_failed, wait=typer.echo if wait else None)
-    resolved = [
-        planning.resolve(where, name, wanted, follow=not defaults, build=True)
-        for name, wanted in requests.items()
-    ]
-    if run_all:
-        done = _run_all(where, resolved, options)
-    else:
-        done = [_run_study(where, study, options) for study in resolved]
-    raise typer.Exit(ExitCode.OK if all(done) else ExitCode.INCOMPLETE)
+cli.command("study")(run_studies)
 
 
 @cli.command("status")
@@ -200,7 +143,7 @@ def show_status(
     if as_json:
         output.print_json(found.to_json())
         return
-    _say_request(resolved)
+    say_request(resolved)
     output.print_cells(found)
     if found.count("running") and not locks.holder_of(where.home, resolved.name, where.storage):
         typer.echo(f"Nothing runs it any more: ecsweep study {study} goes on from there.")
@@ -265,12 +208,12 @@ def main() -> None:
     try:
         code = cli(standalone_mode=False)
     except typer.TyperException as error:
-        code = _fail(" ".join(error.format_message().split()))
+        code = complain(" ".join(error.format_message().split()))
     except EcsweepError as error:
         for message in error.args:  # one line each
-            code = _fail(message)
+            code = complain(message)
     except StudyStoppedError as error:
-        _fail(str(error), keep="\n")
+        complain(str(error), keep="\n")
         code = ExitCode.INCOMPLETE
     except (typer.Abort, KeyboardInterrupt):
         code = ExitCode.INTERRUPTED
@@ -279,66 +222,11 @@ def main() -> None:
 
         problem = no_room(error)
         if problem is None:
-            _fail(traceback.format_exc())  # a bug: all of it, but for passwords
+            complain(traceback.format_exc())  # a bug: all of it, but for passwords
             code = ExitCode.INCOMPLETE
         else:
-            code = _fail(f"{problem}. Make room; the same command then goes on.")
+            code = complain(f"{problem}. Make room; the same command then goes on.")
     sys.exit(int(code or 0))
-
-
-def _run_all(where: "Place", studies: "list[Resolved]", options: "Options") -> list[bool]:
-    """Run studies one after the other, then write every report; returns which are done."""
-    from ec_sweep import app, publishing
-
-    done = []
-    for number, study in enumerate(studies, 1):
-        typer.echo(f"== Study {number} of {len(studies)}: {study.sweep.study}")
-        try:
-            done.append(_run_study(where, study, options))
-        except StudyStoppedError as error:
-            _fail(str(error), keep="\n")  # the other studies may be fine
-            done.append(False)
-    publish(app.publisher(where, studies[0].request.scale, publishing.DEFAULT_FORMATS))
-    return done
-
-
-def _run_study(where: "Place", resolved: "Resolved", options: "Options") -> bool:
-    """Run one study and show its table; returns whether nothing failed."""
-    from ec_sweep import app, layouts, output, tables
-    from ec_sweep.progress import progress
-
-    name, scale = resolved.sweep.study, resolved.request.scale
-    if scale == "demo":
-        typer.echo(f"Demo scale (embedded sample). Full size: ecsweep study {name} --scale paper")
-    _say_request(resolved)
-    interrupts = app.Interrupts()
-    found = app.run_study(where, resolved, options, progress, interrupts)
-    if interrupts.count and not found.done:
-        again = name if scale == "demo" else f"{name} --scale {scale}"
-        typer.echo(f"Interrupted with {found.left} cells left. Go on with: ecsweep study {again}")
-        raise typer.Exit(ExitCode.INTERRUPTED)
-    made = app.publisher(where, scale, tables.FORMATS, only=[name])
-    files = made.table_of(name)
-    output.print_end(found, layouts.study_table(made.report(name)), files, where.home)
-    return found.done
-
-
-def _fail(message: str, keep: str = "") -> ExitCode:
-    from ec_sweep.databases import without_secrets
-
-    print(f"ecsweep: {without_secrets(printable(message, keep))}", file=sys.stderr)
-    return ExitCode.USAGE
-
-
-def _say_request(resolved: "Resolved") -> None:
-    """Say where seeds and overrides come from, and which they replace."""
-    from ec_sweep.planning import options_of
-
-    before = resolved.before
-    if before == resolved.request:
-        typer.echo(f"As last asked for: {options_of(before)} (the file's own: --defaults)")
-    elif before:
-        typer.echo(f"Instead of what was last asked for: {options_of(before)}")
 
 
 if __name__ == "__main__":

@@ -122,11 +122,12 @@ def _left_by_processes(home: Home) -> Iterator[Finding]:
     for file in sorted(home.work.glob("*")) if home.work.exists() else ():
         worker, ui = _WORKER_LOG.fullmatch(file.name), _UI_LOG.fullmatch(file.name)
         if worker:
-            kind, living = "log", holder_of(home, worker[1], None)
+            kind, living = "log", bool(holder_of(home, worker[1], None))
         elif ui:
             kind, living = "log", _answers(int(ui[1]))
         elif file.name.endswith(_HOLDER):
-            kind, living = "holder", holder_of(home, file.name.removesuffix(_HOLDER), None)
+            study = file.name.removesuffix(_HOLDER)
+            kind, living = "holder", bool(holder_of(home, study, None))
         else:
             continue
         if not living:

@@ -218,9 +218,8 @@ class _Study:
 
     def _unfinished(self) -> Iterator[Finding]:
         """Look for what a driver that died left, which the next driver mends too."""
-        repair = functools.cache(
-            Recorder(self._home, self._name, self._ledger, self._tracker).repair
-        )
+        recorder = Recorder(self._home, self._name, self._ledger, self._tracker)
+        repair = functools.cache(recorder.repair)
         for run_id, own in self._known.items():
             folder = self._home.attempt(run_id)
             if own.state == "running" and run_id in self._runs:

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from ec_sweep.plan import shown
 from ec_sweep.report import TIMES, Report, Row
-from ec_sweep.study import shown
 
 MISSING = "N/A"
 _SAME_AS_ACCURACY = {"test_recall_micro", "test_precision_micro", "test_f1_micro"}

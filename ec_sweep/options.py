@@ -42,6 +42,8 @@ Defaults = Annotated[
     bool, typer.Option("--defaults", help="Ignore --seeds and --set of the study's last run.")
 ]
 HERE = Path()
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_LONGEST = 1e9  # seconds
 
 
 def place(home: Path, storage: str | None = None) -> "Place":
@@ -91,3 +93,17 @@ def check_range(option: str, value: int | None, highest: int, lowest: int = 1) -
     """Raise an error when a number given lies outside ``lowest`` to ``highest``."""
     if value is not None and not lowest <= value <= highest:
         raise EcsweepError(f"{option} must be from {lowest} to {highest}. Received: {value}.")
+
+
+def seconds(option: str, text: str) -> float:
+    """Return a time given as 90, 90s, 30m, 2h or 1d in seconds."""
+    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
+    try:
+        found = float(number) * _UNITS[unit]
+    except ValueError:
+        found = -1
+    if not 0 < found <= _LONGEST:
+        raise EcsweepError(
+            f"{option} must be a time such as 90s, 30m, 2h or 1d. Received: {text!r}."
+        )
+    return found

@@ -20,6 +20,8 @@ _BROKEN = ("malformed", "not a database", "readonly database", "disk I/O error",
 
 _SHORTEST_WAIT, _LONGEST_WAIT = 1.0, 15.0  # seconds until a database that is away is tried again
 
+_DELETED = "must be in the 'active' state"  # as MLflow says of a run in its bin
+
 
 class Outage:
     """Whether a database is away, and when to try again."""
@@ -74,6 +76,8 @@ def _translate(error: Exception, what: str) -> None:
     for cause in _causes(error):
         if _is_away(cause):
             raise UnavailableError(f"{what} cannot be reached ({_line(cause)}).") from error
+        if getattr(cause, "error_code", "") == "RESOURCE_DOES_NOT_EXIST" or _DELETED in str(cause):
+            raise EcsweepError(f"{what}: {_line(cause)} See: ecsweep doctor") from error
         if _from_sqlite(cause) and any(mark in str(cause) for mark in _BROKEN):
             raise EcsweepError(
                 f"{what}: its database cannot be used ({_line(cause)}). See: ecsweep doctor"

@@ -14,10 +14,10 @@ from ec_sweep.errors import printable
 from ec_sweep.layouts import Table
 from ec_sweep.mlflow_store import is_local, tracking_uri
 from ec_sweep.paths import Home
+from ec_sweep.plan import shown as in_words
 from ec_sweep.planning import StudyStatus
 from ec_sweep.space import Axis, Choice
 from ec_sweep.spec import Sampled
-from ec_sweep.study import shown as in_words
 
 
 def print_table(table: Table) -> None:

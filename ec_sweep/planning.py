@@ -15,8 +15,8 @@ from ec_sweep.experiments import find_tracker
 from ec_sweep.ledger import DONE, Attempt, Ledger, State, state_of
 from ec_sweep.ledger_store import known_attempts
 from ec_sweep.paths import Home, packed
+from ec_sweep.plan import Plan, shown
 from ec_sweep.spec import Cell, Request, Sampled, Sweep
-from ec_sweep.study import Plan, shown
 
 
 @dataclass(frozen=True)

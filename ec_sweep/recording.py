@@ -44,11 +44,10 @@ class Recorder:
         events, result = folder.events(), folder.result()
         attempt = replace(attempt, reached=max([e.checkpoint for e in events], default=0))
         if result is None:
-            value = self._tracker.finished_value(attempt.run_id)
-            if value is None:
+            result = self._tracker.finished(attempt.run_id)
+            if result is None:
                 result = Result("interrupted", now())
             else:  # recorded in MLflow already; only the trial was not told
-                result = Result("complete", now(), value=value)
                 self._ledger.finish(attempt.number, result, attempt.reached)
                 self._remove_files(attempt, over=True)
                 return result

@@ -5,27 +5,28 @@ can be repeated, so a driver that dies at any point is repaired by the next, and
 one whose databases are away for a while tries again.
 """
 
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
-
-import numpy as np
+from typing import Protocol
 
 from ec_sweep.attempts import AttemptFolder, Event, Result, Task
-from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError, StudyStoppedError
 from ec_sweep.executors import Executor, Message
 from ec_sweep.ledger import LOST_AT_MOST, Attempt, Ledger, State, lost_in_a_row, state_of
 from ec_sweep.outages import Outage, UnavailableError
 from ec_sweep.paths import Home
+from ec_sweep.plan import Plan
 from ec_sweep.recording import Recorder
+from ec_sweep.sampling import Proposer
 from ec_sweep.spec import Cell
 from ec_sweep.tracking import Tracker
 
 SAME_ERROR_AT_MOST = 3
 """Cells that may fail with one and the same error before the study stops."""
 _POLL = 0.2  # seconds between looks at Ctrl-C
+_CHECK_LOCK = 30.0  # seconds between looks at the study's lock
 
 
 class Display(Protocol):
@@ -46,34 +47,6 @@ class Display(Protocol):
     def note(self, text: str) -> None:
         """Show a line of text."""
         ...
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a driver is to do: the cells, on which datasets, and what varies among them."""
-
-    study: str
-    """``name@scale``."""
-    cells: Sequence[Cell]
-    datasets: Mapping[str, Dataset]
-    axes: Mapping[str, list[Any]]
-    """The values of each grid axis."""
-
-    def label(self, cell: Cell) -> str:
-        """Return what tells this cell from the others, such as ``filter_size=9``."""
-        values = {name: cell.params[name] for name in self.axes if name in cell.params}
-        if len({cell.seed for cell in self.cells}) > 1:
-            values["seed"] = cell.seed
-        return " ".join(f"{name}={shown(value)}" for name, value in values.items()) or cell.model
-
-
-def shown(value: object) -> str:
-    """Return a hyperparameter's value as people write it: 0.0001, relu, 3-4-5."""
-    if isinstance(value, float):
-        return np.format_float_positional(value, trim="-") if 1e-7 < value < 1e7 else f"{value:g}"
-    if isinstance(value, list | tuple):
-        return "-".join(map(shown, value))
-    return str(value)
 
 
 def cells_to_run(
@@ -115,8 +88,11 @@ class Driver:
         tracker: Tracker,
         executor: Executor,
         display: Display,
+        proposer: Proposer,
         limits: Limits = Limits(),
+        still_held: Callable[[], bool] = lambda: True,
     ) -> None:
+        """Drive while ``still_held`` says that the study's lock is, which may be on a server."""
         self._home = home
         self._plan = plan
         self._recorder = Recorder(home, plan.study, ledger, tracker)
@@ -124,7 +100,11 @@ class Driver:
         self._tracker = tracker
         self._executor = executor
         self._display = display
+        self._proposer = proposer
+        self._all_known = False
         self._limits = limits
+        self._still_held = still_held
+        self._held_until = time.monotonic() + _CHECK_LOCK
         self._running: dict[str, _Running] = {}
         self._said: deque[Message] = deque()
         self._outage = Outage()
@@ -157,7 +137,7 @@ class Driver:
             raise
 
     def _loop(self, parent: str, interrupts: Callable[[], int]) -> None:
-        while self._running or ((self._waiting or self._alone) and not self._asked):
+        while self._running or (self._more and not self._asked):
             self._check_home()
             if interrupts() > self._asked:
                 self._asked = interrupts()
@@ -170,6 +150,11 @@ class Driver:
                 self._said.extend(self._executor.poll(_POLL))
 
     @property
+    def _more(self) -> bool:
+        """Whether there may be cells that have not been begun."""
+        return bool(self._waiting or self._alone or not self._all_known)
+
+    @property
     def _training(self) -> bool:
         """Whether a worker is at a trial: not all that run have said how they ended."""
         ended = {said.run_id for said in self._said if isinstance(said.content, Result)}
@@ -180,6 +165,7 @@ class Driver:
         if self._outage.waits:
             return
         try:
+            self._check_lock()
             self._record()
             if self._outage.reason:  # what was being written when it began may be there or not
                 self._recorder.repair(self._running)
@@ -211,20 +197,29 @@ class Driver:
                 self._said.popleft()
 
     def _hand_out(self, parent: str) -> None:
-        while self._waiting and len(self._running) < self._executor.slots:
-            self._issue(self._waiting[0], parent, self._executor.slots)
+        while len(self._running) < self._executor.slots and (cell := self._next()):
+            self._issue(cell, parent, self._executor.slots)
             self._waiting.popleft()
         if self._alone and not self._running:
             self._executor.release()  # what idle workers hold in memory is missing to this cell
             self._issue(self._alone[0], parent, 1)
             self._alone.popleft()
 
+    def _next(self) -> Cell | None:
+        """Return the cell at the head of the queue, a newly drawn one where it is empty."""
+        if not self._waiting and not self._all_known:
+            drawn = self._proposer.propose()
+            self._all_known = drawn is None
+            self._waiting.extend([drawn] if drawn else [])
+        return self._waiting[0] if self._waiting else None
+
     def _issue(self, cell: Cell, parent: str, concurrency: int) -> None:
         """Start an attempt: MLflow run, then Optuna trial, then the worker."""
         number = 1 + len(self._history.get(str(cell.id), []))
         label = self._plan.label(cell)
-        run_id = self._tracker.start(cell, number, parent, label, concurrency)
-        attempt = self._ledger.start(cell, number, run_id, concurrency, self._plan.axes)
+        tags, point = self._proposer.tags(cell), self._proposer.point(cell)
+        run_id = self._tracker.start(cell, number, parent, label, concurrency, tags)
+        attempt = self._ledger.start(cell, number, run_id, concurrency, self._plan.axes, point)
         folder = AttemptFolder(self._home.attempt(run_id))
         folder.create()
         self._running[run_id] = _Running(cell, attempt)
@@ -252,6 +247,8 @@ class Driver:
         for event in events:
             if event.epoch:
                 self._display.epoch(running.cell, event.epoch, event.metrics)
+                if self._proposer.observe(running.cell, event.epoch, event.metrics):
+                    self._executor.prune(run_id)
             if event.checkpoint:
                 attempt = replace(running.attempt, reached=event.checkpoint)
                 running = self._running[run_id] = replace(running, attempt=attempt)
@@ -270,6 +267,7 @@ class Driver:
         result = self._recorder.record(running.attempt, result)
         del self._running[run_id]
         history.append(replace(ended, state=result.outcome, failure=result.failure))
+        self._proposer.ended(cell, result)
         self._display.ended(cell, result)
         if result.outcome == "interrupted" and result.failure:  # lost, or packed too tight
             alone = result.failure == "oom" or running.attempt.concurrency < self._executor.slots
@@ -296,6 +294,19 @@ class Driver:
                 f"the home folder {self._home.root} was removed while the study ran. Bring it "
                 "back; the same command then goes on from what it holds."
             )
+
+    def _check_lock(self) -> None:
+        """Raise an error when the study is no longer this driver's to write."""
+        if time.monotonic() < self._held_until and not self._outage.reason:
+            return
+        try:
+            held = self._still_held()
+        except EcsweepError:
+            self._running.clear()  # another driver records them
+            raise
+        if not held:
+            raise UnavailableError("the ledger's server does not answer.")
+        self._held_until = time.monotonic() + _CHECK_LOCK
 
     def _interrupt(self) -> None:
         if self._asked == 1:

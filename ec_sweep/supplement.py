@@ -8,8 +8,8 @@ from ec_sweep import published
 from ec_sweep.analysis import Comparison, Selected
 from ec_sweep.claims import Verdict
 from ec_sweep.layouts import PAPER, Column, Layout, Table, heading, notes_on, number, values_of
+from ec_sweep.plan import shown
 from ec_sweep.report import Report, Row
-from ec_sweep.study import shown
 
 _CLASS_HEADINGS = ("All", "1st train", "2nd train", "Valid", "Test")
 

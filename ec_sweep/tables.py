@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from ec_sweep.analysis import Selected
 from ec_sweep.errors import printable
 from ec_sweep.layouts import Table
+from ec_sweep.plan import shown
 from ec_sweep.report import METRICS, Report
-from ec_sweep.study import shown
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable

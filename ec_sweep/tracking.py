@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ec_sweep
-from ec_sweep.attempts import AttemptFolder, Event, Result, now
+from ec_sweep.attempts import AttemptFolder, Event, Outcome, Result, now
 from ec_sweep.mlflow_store import pages
 from ec_sweep.outages import Reaching
 from ec_sweep.spec import Cell
@@ -223,13 +223,15 @@ class Tracker:
         self._client.log_batch(run_id, metrics, tags=[RunTag(*tag) for tag in tags.items()])
         self._waiting.pop(run_id, None)
 
-    def finished_value(self, run_id: str) -> float | None:
-        """Return the final validation accuracy of a run that is FINISHED, else ``None``."""
+    def finished(self, run_id: str) -> Result | None:
+        """Return what a run that is FINISHED stands for, else ``None``."""
         run = self._client.get_run(run_id)
         if run.info.status != "FINISHED":
             return None
-        value: float | None = run.data.metrics.get("val_accuracy")
-        return value
+        metrics = run.data.metrics
+        outcome: Outcome = "pruned" if "ecsweep.pruned" in run.data.tags else "complete"
+        value = metrics.get("val_accuracy", metrics.get("test_accuracy"))
+        return Result(outcome, run.info.end_time, metrics, value)
 
     @property
     def any_run(self) -> bool:

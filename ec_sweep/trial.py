@@ -59,8 +59,10 @@ def run(task: Task, emit: Callable[[Event], None], orders: Orders) -> Result:
     except Stopped:
         result = Result("interrupted", now())
     except Pruned:
-        last = [event.metrics for event in folder.events() if event.epoch][-1]
-        result = Result("pruned", now(), value=last["val_accuracy"])
+        epochs = [event for event in folder.events() if event.epoch]
+        measured = {"epochs_run": float(len(epochs))}
+        value = epochs[-1].metrics["val_accuracy"]
+        result = Result("pruned", now(), measured, value)
     except Exception as error:  # the one seam where any failure of a trial becomes data
         lost_folder = isinstance(error, OSError) and not task.folder.exists()
         result = cannot_write(str(error)) if lost_folder else classify(error)

@@ -408,7 +408,7 @@ def test_a_worker_that_lives_keeps_its_attempt(home: Home, monkeypatch: Any) -> 
 def test_a_study_that_is_being_run_is_left_alone(home: Home) -> None:
     """And said so; it is no finding."""
     driver_died(home)
-    with study_lock(home.home, NAME):
+    with study_lock(home.home, NAME, None):
         for fix in (False, True):
             looked = home.examine(fix=fix)
             assert looked.left_alone == [NAME]

@@ -56,7 +56,7 @@ def test_the_ledger_is_what_was_told_to_it(tmp_path: Path) -> None:
             self.attempts: dict[str, Attempt] = {}
 
         def recorder(self) -> Recorder:
-            return Recorder(self.home, self.ledger, self.tracker)
+            return Recorder(self.home, self.name, self.ledger, self.tracker)
 
         def begin(self, cell: Any, concurrency: int) -> Attempt:
             known = self.model[cell.id]

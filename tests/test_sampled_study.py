@@ -59,7 +59,7 @@ class Study:
     def session(self, cells: int) -> list[Cell]:
         """Repair, plan, and train so many cells; the last is left running, as by a crash."""
         ledger, tracker = self.ledger, self.tracker
-        recorder = Recorder(self.place.home, ledger, tracker)
+        recorder = Recorder(self.place.home, "drawn@demo", ledger, tracker)
         recorder.repair()
         resolved = self.resolve().after(ledger.attempts())
         parent = tracker.open_parent("")

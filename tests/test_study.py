@@ -25,8 +25,9 @@ from ec_sweep.ledger import Ledger, state_of
 from ec_sweep.ledger_store import open_ledger
 from ec_sweep.locks import study_lock
 from ec_sweep.paths import Home
+from ec_sweep.plan import Plan
 from ec_sweep.recording import Recorder
-from ec_sweep.study import Driver, Plan, cells_to_run
+from ec_sweep.study import Driver, cells_to_run
 from ec_sweep.tracking import Tracker
 
 NAME = "scripted@demo"

@@ -1,0 +1,141 @@
+"""`ecsweep study`: run studies and show what came of them."""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ec_sweep.cli_report import publish
+from ec_sweep.errors import EcsweepError, ExitCode, StudyStoppedError
+from ec_sweep.messages import complain, say_request
+from ec_sweep.options import (
+    HERE,
+    Defaults,
+    Home,
+    Scale,
+    Seeds,
+    Set,
+    Storage,
+    check_range,
+    place,
+    request,
+    seconds,
+)
+
+if TYPE_CHECKING:
+    from ec_sweep.app import Options
+    from ec_sweep.planning import Place, Resolved
+
+
+def run_studies(
+    studies: Annotated[
+        list[str] | None, typer.Argument(metavar="STUDY", help="Names, or paths to YAML files.")
+    ] = None,
+    run_all: Annotated[bool, typer.Option("--all", help="Run every study known.")] = False,
+    scale: Scale = "demo",
+    seeds: Seeds = None,
+    overrides: Set = None,
+    defaults: Defaults = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Trials side by side, 1 to 1024. [default: what fits the machine]"
+        ),
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run failed and not available cells again.")
+    ] = False,
+    executor: Annotated[
+        Literal["local", "inline"],
+        typer.Option(help="local: worker processes. inline: in this process, for debugging."),
+    ] = "local",
+    checkpoint_every: Annotated[
+        str, typer.Option(metavar="TIME", help="From one checkpoint of a trial to the next.")
+    ] = "5m",
+    trial_timeout: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Fail a trial that takes longer: 90s, 30m, 2h."),
+    ] = None,
+    silence: Annotated[
+        str, typer.Option(metavar="TIME", help="Take a worker that says nothing so long for hung.")
+    ] = "30m",
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait while another driver runs the study.")
+    ] = False,
+    home: Home = HERE,
+    storage: Storage = None,
+) -> None:
+    """Run what is not done of a study and write its table.
+
+    The demo scale trains on the sample that comes with ecsweep. For the paper's
+    scale, build the dataset from your proteins first (ecsweep data build).
+    Safe to repeat, interrupt and kill: the same command goes on.
+    """
+    from ec_sweep import app, planning
+    from ec_sweep.study import Limits
+
+    names = list(planning.sweep_files()) if run_all else list(studies or [])
+    if not names or (run_all and studies):
+        raise EcsweepError("name at least one study, or --all, not both. See: ecsweep studies")
+    check_range("--workers", workers, 1024)
+    asked = request(scale, seeds, overrides, defaults)
+    if workers and executor == "inline":
+        raise EcsweepError("--executor inline runs one trial at a time: leave --workers out.")
+    limits = Limits(
+        seconds("--checkpoint-every", checkpoint_every),
+        None if trial_timeout is None else seconds("--trial-timeout", trial_timeout),
+    )
+    hung = seconds("--silence", silence)
+    where = place(home, storage)
+    requests = {name: planning.applicable(name, asked) if run_all else asked for name in names}
+    for name, wanted in requests.items():  # nothing is written before all are known to be runnable
+        planning.check_runnable(planning.resolve(where, name, wanted, follow=not defaults))
+    where.home.prepare()
+    options = app.Options(
+        workers, executor, retry_failed, limits, hung, wait=typer.echo if wait else None
+    )
+    resolved = [
+        planning.resolve(where, name, wanted, follow=not defaults, build=True)
+        for name, wanted in requests.items()
+    ]
+    if run_all:
+        done = _run_all(where, resolved, options)
+    else:
+        done = [_run_study(where, study, options) for study in resolved]
+    raise typer.Exit(ExitCode.OK if all(done) else ExitCode.INCOMPLETE)
+
+
+def _run_all(where: "Place", studies: "list[Resolved]", options: "Options") -> list[bool]:
+    """Run studies one after the other, then write every report; returns which are done."""
+    from ec_sweep import app, publishing
+
+    done = []
+    for number, study in enumerate(studies, 1):
+        typer.echo(f"== Study {number} of {len(studies)}: {study.sweep.study}")
+        try:
+            done.append(_run_study(where, study, options))
+        except StudyStoppedError as error:
+            complain(str(error), keep="\n")  # the other studies may be fine
+            done.append(False)
+    publish(app.publisher(where, studies[0].request.scale, publishing.DEFAULT_FORMATS))
+    return done
+
+
+def _run_study(where: "Place", resolved: "Resolved", options: "Options") -> bool:
+    """Run one study and show its table; returns whether nothing failed."""
+    from ec_sweep import app, layouts, output, tables
+    from ec_sweep.progress import progress
+
+    name, scale = resolved.sweep.study, resolved.request.scale
+    if scale == "demo":
+        typer.echo(f"Demo scale (embedded sample). Full size: ecsweep study {name} --scale paper")
+    say_request(resolved)
+    interrupts = app.Interrupts()
+    found = app.run_study(where, resolved, options, progress, interrupts)
+    if interrupts.count and not found.done:
+        again = name if scale == "demo" else f"{name} --scale {scale}"
+        typer.echo(f"Interrupted with {found.left} cells left. Go on with: ecsweep study {again}")
+        raise typer.Exit(ExitCode.INTERRUPTED)
+    made = app.publisher(where, scale, tables.FORMATS, only=[name])
+    files = made.table_of(name)
+    output.print_end(found, layouts.study_table(made.report(name)), files, where.home)
+    return found.done

@@ -1,0 +1,43 @@
+"""What a driver is to do, and how its cells are told apart."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ec_sweep.datasets import Dataset
+from ec_sweep.spec import Cell
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a driver is to do: the cells, on which datasets, and what varies among them."""
+
+    study: str
+    """``name@scale``."""
+    cells: Sequence[Cell]
+    datasets: Mapping[str, Dataset]
+    axes: Mapping[str, list[Any]]
+    """The values of each grid axis."""
+
+    @cached_property
+    def _replicated(self) -> bool:
+        return len({cell.seed for cell in self.cells}) > 1
+
+    def label(self, cell: Cell) -> str:
+        """Return what tells this cell from the others, such as ``filter_size=9``."""
+        values = {name: cell.params[name] for name in self.axes if name in cell.params}
+        if self._replicated:
+            values["seed"] = cell.seed
+        return " ".join(f"{name}={shown(value)}" for name, value in values.items()) or cell.model
+
+
+def shown(value: object) -> str:
+    """Return a hyperparameter's value as people write it: 0.0001, relu, 3-4-5."""
+    if isinstance(value, float):
+        return np.format_float_positional(value, trim="-") if 1e-7 < value < 1e7 else f"{value:g}"
+    if isinstance(value, list | tuple):
+        return "-".join(map(shown, value))
+    return str(value)
