@@ -20,7 +20,7 @@ from ec_sweep.paths import Home, check_local, check_sqlite
 from ec_sweep.schemas import Library
 from ec_sweep.splits import PARTS
 
-_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
+_TEMPORARY = re.compile(r"\..+\.(\d+-)?[a-z0-9_]{8}")
 """Names that `write_atomically` gives to files that are not complete yet."""
 _STALE = 600.0
 """Seconds after which no living process is still at such a file."""

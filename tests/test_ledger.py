@@ -17,10 +17,10 @@ from hypothesis.stateful import (
 
 from ec_sweep.attempts import AttemptFolder, Event, Result
 from ec_sweep.datasets import Dataset
+from ec_sweep.experiments import find_tracker, open_tracker
 from ec_sweep.ledger import Attempt, state_of
 from ec_sweep.ledger_store import find_ledger, open_ledger
 from ec_sweep.recording import Recorder
-from ec_sweep.tracking import find_tracker, open_tracker
 from tests.test_study import DIVERGED, DONE, ERROR, LOST, OOM, Setup
 
 ENDINGS = [DONE, LOST, OOM, DIVERGED, ERROR, Result("interrupted", 2000), Result("pruned", 2000)]

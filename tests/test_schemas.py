@@ -16,11 +16,12 @@ from mlflow.store.db import utils as mlflow_utils
 
 from ec_sweep import doctor, schemas
 from ec_sweep.errors import EcsweepError
+from ec_sweep.experiments import open_tracker
 from ec_sweep.ledger_store import find_ledger, open_ledger
 from ec_sweep.mlflow_store import connect
 from ec_sweep.paths import Home
 from ec_sweep.planning import Place
-from ec_sweep.tracking import Tracker, open_tracker
+from ec_sweep.tracking import Tracker
 from tests.conftest import Ecsweep
 from tests.test_study import Crash
 

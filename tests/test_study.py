@@ -27,6 +27,7 @@ from ec_sweep.locks import study_lock
 from ec_sweep.paths import Home
 from ec_sweep.plan import Plan
 from ec_sweep.recording import Recorder
+from ec_sweep.sampling import Known, Proposer
 from ec_sweep.study import Driver, cells_to_run
 from ec_sweep.tracking import Tracker
 
@@ -61,6 +62,8 @@ class ScriptedExecutor:
         self.most = max(self.most, len(self._tasks))
 
     def poll(self, timeout: float) -> list[Message]:  # noqa: ARG002
+        if not self._tasks:
+            return []
         task = self._tasks.pop(0)
         folder = AttemptFolder(task.folder)
         event = Event(1000, 1, {"val_accuracy": 0.7, "train_loss": 0.5}, {"backend": "none"})
@@ -105,16 +108,24 @@ class Setup:
     def tracker(self) -> Tracker:
         return open_tracker(self.home, NAME)
 
+    @property
+    def proposer(self) -> Proposer:
+        """A grid's: it has nothing to propose."""
+        return Proposer([Known(cell) for cell in self.cells], None, None, (), {}, "")
+
     def drive(
         self,
         script: Callable[[Task], Result] = lambda _: DONE,
         slots: int = 1,
         retry_failed: bool = False,
+        held: Callable[[], bool] = lambda: True,
     ) -> ScriptedExecutor:
         """Repair and run like the ``study`` command does; every part is opened anew."""
         ledger, tracker = self.ledger, self.tracker
         executor = ScriptedExecutor(slots, script)
-        driver = Driver(self.home, self.plan, ledger, tracker, executor, Quiet())
+        driver = Driver(
+            self.home, self.plan, ledger, tracker, executor, Quiet(), self.proposer, still_held=held
+        )
         parent = tracker.open_parent("")
         Recorder(self.home, NAME, ledger, tracker).repair()
         todo = cells_to_run(self.cells, ledger.attempts(), retry_failed)
@@ -381,7 +392,7 @@ def test_what_a_killed_worker_had_finished_is_recorded(setup: Setup) -> None:
     """A second Ctrl-C kills at once, but a result on disk counts, with its events."""
     executor = ScriptedExecutor(1, lambda _: DONE)
     ledger, tracker = setup.ledger, setup.tracker
-    driver = Driver(setup.home, setup.plan, ledger, tracker, executor, Quiet())
+    driver = Driver(setup.home, setup.plan, ledger, tracker, executor, Quiet(), setup.proposer)
     calls = iter([0, 2, 2])
     executor.poll = lambda _: (ScriptedExecutor.poll(executor, 0), [])[1]  # type: ignore[method-assign]
     driver.run(setup.cells, tracker.open_parent(""), lambda: next(calls))
