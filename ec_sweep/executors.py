@@ -287,7 +287,7 @@ class LocalExecutor:
                     raise EcsweepError(f"a worker cannot start: {content.reason}.")
                 if isinstance(content, Result):
                     worker.task = None
-                    self._recycle(worker)
+                    self._recycle(worker, leaving=content.failure == "lost")
                 if not isinstance(content, Beat):
                     yield Message(task.run_id, content)
         except (EOFError, OSError):
@@ -312,9 +312,12 @@ class LocalExecutor:
         self._workers[self._workers.index(worker)] = None
         return Message(task.run_id, AttemptFolder(task.folder).result() or result)
 
-    def _recycle(self, worker: _Worker) -> None:
-        """End a worker that has grown: libraries do not give all memory back between trials."""
-        if memory_of(worker.process.pid or 0) > MEMORY_PER_WORKER:
+    def _recycle(self, worker: _Worker, leaving: bool) -> None:
+        """End a worker that is about to go, or that has grown.
+
+        Libraries do not give all memory back between trials.
+        """
+        if leaving or memory_of(worker.process.pid or 0) > MEMORY_PER_WORKER:
             self._workers[self._workers.index(worker)] = None
             self._end(worker)
 

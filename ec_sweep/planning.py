@@ -4,7 +4,7 @@ import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +125,8 @@ class StudyStatus:
 
     resolved: Resolved
     cells: list[CellStatus]
+    orphaned: dict[str, State] = field(default_factory=dict)
+    """Recorded cells that the study does not ask for any more; they are left alone."""
 
     @property
     def done(self) -> bool:
@@ -161,6 +163,7 @@ class StudyStatus:
             "scale": self.resolved.request.scale,
             "cells": [cell.to_json() for cell in self.cells],
             **drawing,
+            "orphaned": self.orphaned,
         }
 
 
@@ -271,7 +274,9 @@ def status(place: Place, resolved: Resolved, ledger: Ledger | None = None) -> St
         attempts = ledger.attempts()
     resolved = resolved.after(attempts)
     cells = [CellStatus(cell, attempts.get(str(cell.id), ())) for cell in resolved.cells]
-    return StudyStatus(resolved, cells)
+    asked = {cell.id for cell in resolved.cells}
+    others = {name: state_of(tries) for name, tries in attempts.items() if name not in asked}
+    return StudyStatus(resolved, cells, others)
 
 
 def plan_document(resolved: Resolved) -> dict[str, Any]:

@@ -8,13 +8,14 @@ import socket
 import subprocess
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 
 from ec_sweep import datasets, executors
-from ec_sweep.attempts import Result, Task
+from ec_sweep.attempts import Event, Result, Task
 from ec_sweep.executors import LocalExecutor
 from ec_sweep.hyperparameters import Hyperparameters
 from ec_sweep.paths import Home
@@ -190,6 +191,92 @@ def test_a_worker_that_has_grown_is_replaced(tmp_path: Path, finished: Ecsweep) 
     assert outcomes == ["complete", "complete"]
     assert pids[0] != pids[1]
     assert not list(tmp_path.glob("*.log"))
+
+
+def test_workers_that_hang_dawdle_or_are_ended_are_told_apart(
+    tmp_path: Path, finished: Ecsweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped: lost. Beyond its time: failed. SIGTERM: lost, but its checkpoint is gone on from."""
+    (dataset,) = datasets.find(Home(finished.home), "enzyme")
+    hp = Hyperparameters(
+        length=40, train_size=64, filters=2, hidden=(4,), epochs=100_000, early_stopping="none"
+    )
+    executor = LocalExecutor(1, 1, tmp_path, "told-apart")
+    executor.start()
+    said: list[Event | Result] = []
+
+    def begin(name: str, **changes: Any) -> int:
+        """Submit a trial, wait until it trains; returns its process."""
+        said.clear()
+        (tmp_path / name).mkdir()
+        sizes = dataset.sizes(64)
+        task = Task(name, tmp_path / name, "cnn", hp, 0, dataset.folder, sizes, 2, **changes)
+        executor.submit(task)
+        wait_for(lambda: hear() and any(isinstance(c, Event) and c.epoch for c in said))
+        (worker,) = filter(None, executor._workers)
+        return int(worker.process.pid or 0)
+
+    def hear() -> bool:
+        said.extend(message.content for message in executor.poll(0.2))
+        return True
+
+    def end() -> Result:
+        return wait_for(lambda: hear() and next((c for c in said if isinstance(c, Result)), None))  # type: ignore[no-any-return]
+
+    checkpoint = tmp_path / "kept" / "cell.npz"
+    try:
+        os.kill(begin("ended", checkpoint=checkpoint), signal.SIGTERM)
+        result = end()
+        assert (result.outcome, result.failure) == ("interrupted", "lost")
+        assert "SIGTERM" in result.message
+        epochs = max(c.epoch for c in said if isinstance(c, Event))
+        process = begin("resumed", checkpoint=checkpoint)
+        resumed = [c.environment.get("resumed", "") for c in said if isinstance(c, Event)]
+        assert any(text.startswith(f"after epoch {epochs},") for text in resumed)
+        os.kill(process, signal.SIGSTOP)
+        executor._silence = 1.0
+        result = end()
+        assert (result.outcome, result.failure) == ("interrupted", "lost")
+        assert result.message == "its worker was silent for 1 s"
+        assert not alive(process)
+        executor._silence = 1800.0
+        monkeypatch.setattr(executors, "_GRACE", 0.5)
+        os.kill(begin("slow", timeout=60.0), signal.SIGSTOP)
+        (worker,) = filter(None, executor._workers)
+        worker.submitted -= 60
+        result = end()
+        assert (result.outcome, result.failure) == ("failed", "timeout")
+    finally:
+        executor.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "killed", "failure"),
+    [
+        (-9, "", 0, "lost"),
+        (-9, "", 1, "oom"),
+        (-6, "terminate called after throwing an instance of 'std::bad_alloc'", 0, "oom"),
+        (-6, "F0000 CUDA_ERROR_OUT_OF_MEMORY: out of memory", 0, "oom"),
+        (-11, "Fatal Python error: Segmentation fault", 0, "lost"),
+    ],
+)
+def test_running_out_of_memory_is_told_from_other_deaths(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    code: int,
+    words: str,
+    killed: int,
+    failure: str,
+) -> None:
+    """By what the kernel counts, and by what libraries say before they abort."""
+    monkeypatch.setattr(executors, "oom_kills", lambda: killed)
+    log = tmp_path / "worker.log"
+    log.write_text("RESOURCE_EXHAUSTED in an earlier trial\n" + words)
+    process: Any = SimpleNamespace(exitcode=code)
+    worker = executors._Worker(process, None, False, log, log_start=39)  # type: ignore[arg-type]
+    result = LocalExecutor(1, 1, tmp_path, "x")._lost(worker)
+    assert result.failure == failure
+    assert result.outcome == ("not_available" if failure == "oom" else "interrupted")
 
 
 def test_ctrl_c_at_once_is_quiet(ecsweep: Ecsweep) -> None:
