@@ -43,6 +43,8 @@ def configure(threads: int, deterministic: bool) -> None:
             tf.config.experimental.set_memory_growth(gpu, True)
         if deterministic:
             tf.config.experimental.enable_op_determinism()
+    gc.collect()
+    gc.freeze()  # looking through all that was imported would take half a second a trial
 
 
 def run(task: Task, emit: Callable[[Event], None], orders: Orders) -> Result:
@@ -67,8 +69,8 @@ def run(task: Task, emit: Callable[[Event], None], orders: Orders) -> Result:
         lost_folder = isinstance(error, OSError) and not task.folder.exists()
         result = cannot_write(str(error)) if lost_folder else classify(error)
     finally:
-        keras.backend.clear_session()
-        gc.collect()
+        if MODELS[task.model].is_network:
+            keras.backend.clear_session()  # which collects garbage, too
     if result.outcome != "interrupted":
         try:
             folder.write_result(result)
