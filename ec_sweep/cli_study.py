@@ -24,43 +24,54 @@ from ec_sweep.options import (
 if TYPE_CHECKING:
     from ec_sweep.app import Options
     from ec_sweep.planning import Place, Resolved
+    from ec_sweep.spec import Request
+
+
+Studies = Annotated[
+    list[str] | None, typer.Argument(metavar="STUDY", help="Names, or paths to YAML files.")
+]
+All = Annotated[bool, typer.Option("--all", help="Run every study known.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", help="Trials side by side, 1 to 1024. [default: what fits the machine]"
+    ),
+]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Run failed and not available cells again.")
+]
+Where = Annotated[
+    Literal["local", "inline"],
+    typer.Option(
+        "--executor", help="local: worker processes. inline: in this process, for debugging."
+    ),
+]
+CheckpointEvery = Annotated[
+    str, typer.Option(metavar="TIME", help="From one checkpoint of a trial to the next.")
+]
+TrialTimeout = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Fail a trial that takes longer: 90s, 30m, 2h.")
+]
+Silence = Annotated[
+    str, typer.Option(metavar="TIME", help="Take a worker that says nothing so long for hung.")
+]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait while another driver runs the study.")]
 
 
 def run_studies(
-    studies: Annotated[
-        list[str] | None, typer.Argument(metavar="STUDY", help="Names, or paths to YAML files.")
-    ] = None,
-    run_all: Annotated[bool, typer.Option("--all", help="Run every study known.")] = False,
+    studies: Studies = None,
+    run_all: All = False,
     scale: Scale = "demo",
     seeds: Seeds = None,
     overrides: Set = None,
     defaults: Defaults = False,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", help="Trials side by side, 1 to 1024. [default: what fits the machine]"
-        ),
-    ] = None,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Run failed and not available cells again.")
-    ] = False,
-    executor: Annotated[
-        Literal["local", "inline"],
-        typer.Option(help="local: worker processes. inline: in this process, for debugging."),
-    ] = "local",
-    checkpoint_every: Annotated[
-        str, typer.Option(metavar="TIME", help="From one checkpoint of a trial to the next.")
-    ] = "5m",
-    trial_timeout: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="Fail a trial that takes longer: 90s, 30m, 2h."),
-    ] = None,
-    silence: Annotated[
-        str, typer.Option(metavar="TIME", help="Take a worker that says nothing so long for hung.")
-    ] = "30m",
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Wait while another driver runs the study.")
-    ] = False,
+    workers: Workers = None,
+    retry_failed: RetryFailed = False,
+    executor: Where = "local",
+    checkpoint_every: CheckpointEvery = "5m",
+    trial_timeout: TrialTimeout = None,
+    silence: Silence = "30m",
+    wait: Wait = False,
     home: Home = HERE,
     storage: Storage = None,
 ) -> None:
@@ -77,31 +88,37 @@ def run_studies(
     if not names or (run_all and studies):
         raise EcsweepError("name at least one study, or --all, not both. See: ecsweep studies")
     check_range("--workers", workers, 1024)
-    asked = request(scale, seeds, overrides, defaults)
     if workers and executor == "inline":
         raise EcsweepError("--executor inline runs one trial at a time: leave --workers out.")
-    limits = Limits(
-        seconds("--checkpoint-every", checkpoint_every),
-        None if trial_timeout is None else seconds("--trial-timeout", trial_timeout),
-    )
+    timeout = None if trial_timeout is None else seconds("--trial-timeout", trial_timeout)
+    limits = Limits(seconds("--checkpoint-every", checkpoint_every), timeout)
     hung = seconds("--silence", silence)
+    told = typer.echo if wait else None
+    options = app.Options(workers, executor, retry_failed, limits, hung, told)
+    asked = request(scale, seeds, overrides, defaults)
     where = place(home, storage)
     requests = {name: planning.applicable(name, asked) if run_all else asked for name in names}
-    for name, wanted in requests.items():  # nothing is written before all are known to be runnable
-        planning.check_runnable(planning.resolve(where, name, wanted, follow=not defaults))
+    resolved = _resolve(where, requests, follow=not defaults)
+    done = (_run_all if run_all else _run_each)(where, resolved, options)
+    raise typer.Exit(ExitCode.OK if all(done) else ExitCode.INCOMPLETE)
+
+
+def _resolve(where: "Place", requests: "dict[str, Request]", follow: bool) -> "list[Resolved]":
+    """Return the studies asked for; nothing is written before all are known to be runnable."""
+    from ec_sweep import planning
+
+    for name, wanted in requests.items():
+        planning.check_runnable(planning.resolve(where, name, wanted, follow=follow))
     where.home.prepare()
-    options = app.Options(
-        workers, executor, retry_failed, limits, hung, wait=typer.echo if wait else None
-    )
-    resolved = [
-        planning.resolve(where, name, wanted, follow=not defaults, build=True)
+    return [
+        planning.resolve(where, name, wanted, follow=follow, build=True)
         for name, wanted in requests.items()
     ]
-    if run_all:
-        done = _run_all(where, resolved, options)
-    else:
-        done = [_run_study(where, study, options) for study in resolved]
-    raise typer.Exit(ExitCode.OK if all(done) else ExitCode.INCOMPLETE)
+
+
+def _run_each(where: "Place", studies: "list[Resolved]", options: "Options") -> list[bool]:
+    """Run studies one after the other; returns which are done."""
+    return [_run_study(where, study, options) for study in studies]
 
 
 def _run_all(where: "Place", studies: "list[Resolved]", options: "Options") -> list[bool]:

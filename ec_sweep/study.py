@@ -261,7 +261,8 @@ class Driver:
         cell, history = running.cell, self._history.setdefault(running.attempt.cell, [])
         ended = replace(running.attempt, state=result.outcome, failure=result.failure)
         if result.failure == "lost" and self._asked:
-            result = replace(result, failure=None)  # the signal to stop reached the worker as well
+            # The signal to stop reached the worker as well.
+            result = replace(result, failure=None, message="")
         elif result.failure == "lost" and lost_in_a_row([*history, ended]) >= LOST_AT_MOST:
             result = replace(result, outcome="not_available")
         result = self._recorder.record(running.attempt, result)

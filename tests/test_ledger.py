@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 
 from ec_sweep.attempts import AttemptFolder, Event, Result
 from ec_sweep.datasets import Dataset
-from ec_sweep.experiments import find_tracker, open_tracker
+from ec_sweep.experiments import find_writable, open_tracker
 from ec_sweep.ledger import Attempt, state_of
 from ec_sweep.ledger_store import find_ledger, open_ledger
 from ec_sweep.recording import Recorder
@@ -127,7 +127,7 @@ def test_the_ledger_is_what_was_told_to_it(tmp_path: Path) -> None:
         def reopen(self) -> None:
             """The next driver: everything from disk, and repaired."""
             ledger = find_ledger(self.home, None, self.name)
-            tracker = find_tracker(self.home, self.name)
+            tracker = find_writable(self.home, self.name)
             assert ledger
             assert tracker
             self.ledger, self.tracker = ledger, tracker
