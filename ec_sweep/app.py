@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ec_sweep import checkpoints
 from ec_sweep.errors import EcsweepError
 from ec_sweep.executors import Executor, InlineExecutor, LocalExecutor
 from ec_sweep.experiments import open_tracker, tracked_studies
@@ -170,7 +171,10 @@ def forget(place: Place, resolved: Resolved, cell: str | None) -> int:
         recorder = Recorder(place.home, resolved.name, ledger, tracker)
         recorder.repair()  # attempts of a driver that died end first
         known = {str(own.id) for own in resolved.after(ledger.attempts()).cells}
-        gone = ledger.forget({cell} if cell else known)
+        cells = {cell} if cell else known
+        for name in cells:  # first: a cell that is forgotten does not go on from anywhere
+            checkpoints.remove(place.home.checkpoint(resolved.name, name))
+        gone = ledger.forget(cells)
         tracker.forget([attempt.run_id for attempt in gone])
     return len(gone)
 

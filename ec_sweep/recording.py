@@ -61,7 +61,11 @@ class Recorder:
         ``living`` are the runs of attempts that this driver's workers are at.
         """
         known: set[str] = set()
-        for attempts in self._ledger.attempts().values():
+        recorded = self._ledger.attempts()
+        for path in self._home.checkpoints(self._study).glob("*.npz"):
+            if path.stem not in recorded:  # forgotten
+                checkpoints.remove(path)
+        for attempts in recorded.values():
             for attempt in attempts:
                 known.add(attempt.run_id)
                 if attempt.run_id in living:

@@ -279,6 +279,37 @@ def test_running_out_of_memory_is_told_from_other_deaths(
     assert result.outcome == ("not_available" if failure == "oom" else "interrupted")
 
 
+def test_a_sampled_study_draws_prunes_and_goes_on(ecsweep: Ecsweep) -> None:
+    """With real workers: so many different cells whatever is killed, some pruned, best first."""
+    (ecsweep.home / "sweeps" / "drawn.yaml").write_text(
+        """
+study: drawn
+dataset: enzyme
+fixed: {model: cnn, filters: 2, hidden: [4], epochs: 30, early_stopping: none, length: 40,
+  train_size: 64, filter_size: 3, pool_size: 2}
+grid: {learning_rate: {low: 1e-5, high: 1e-1, log: true}}
+sampler: random
+trials: 6
+pruner: median
+"""
+    )
+    driver = ecsweep.start("study", "drawn", "--workers", "2")
+    wait_for(lambda: rows(ecsweep, "studies.db", "SELECT 1 FROM trials WHERE state='COMPLETE'"))
+    kill(driver)
+    drawn = [cell["cell"] for cell in ecsweep.cells("drawn")]
+    assert "[6/6]" in ecsweep.ok("study", "drawn", "--workers", "2")
+    cells = ecsweep.cells("drawn")
+    assert len({cell["cell"] for cell in cells}) == 6
+    assert [cell["cell"] for cell in cells][: len(drawn)] == drawn
+    assert {cell["state"] for cell in cells} <= {"complete", "pruned"}
+    trials = ecsweep.sql("studies.db", "SELECT state FROM trials WHERE state != 'FAIL'")
+    assert len(trials) == 6
+    statuses = ecsweep.sql("mlflow.db", RUNS)
+    assert sum(status == "FINISHED" for _, status, _ in statuses) == 6
+    table = (ecsweep.home / "reports" / "demo" / "drawn.csv").read_text().splitlines()
+    assert len(table) == 7
+
+
 def test_ctrl_c_at_once_is_quiet(ecsweep: Ecsweep) -> None:
     """Before the workers have even started: still exit 130, and no traceback from anybody."""
     driver = ecsweep.start("study", "tiny", *LONG)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ec_sweep import building, spec
+from ec_sweep import building, report, sampling, spec
 from ec_sweep.attempts import AttemptFolder, Event, Result, Task
 from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError, StudyStoppedError
@@ -266,6 +266,43 @@ def test_results_that_cannot_be_written_stop_the_study(setup: Setup) -> None:
     setup.drive()
     assert setup.states() == ["complete"] * 4
     setup.check_consistent()
+
+
+def test_a_changed_dataset_is_never_mixed_with_the_old_one(setup: Setup, dataset: Dataset) -> None:
+    """Other content, other cells: the old ones stay recorded and stand in no new table."""
+    setup.drive()
+    changed = replace(dataset, card={**dataset.card, "fingerprint": "f" * 64})
+    second = Setup(setup.home.root, changed)
+    second.drive(lambda task: ERROR if task.hyperparameters.filter_size == 2 else DONE)
+    assert second.states() == ["failed", "complete", "complete", "complete"]
+    assert setup.states() == ["complete"] * 4
+    tracker = second.tracker
+    asked = [sampling.document(cell, {"enzyme": changed}) for cell in second.cells]
+    plan = {
+        "study": "scripted", "scale": "demo", "title": "", "table": None, "timing": "shared",
+        "axes": ["filter_size"], "source": "", "request": {"seeds": None, "set": {}},
+        "cells": asked,
+    }  # fmt: skip
+    tracker.store_plan(tracker.open_parent(""), plan)
+    rows = report.build(tracker, NAME).rows
+    used = {run for row in rows for run in row.runs.values()}
+    own = {a.run_id for cell in asked for a in second.ledger.attempts()[cell["cell"]]}
+    assert [row.n for row in rows] == [0, 1, 1, 1]
+    assert used < own
+
+
+def test_forgotten_cells_leave_no_checkpoint(setup: Setup) -> None:
+    """What is trained anew begins at the beginning; a failed cell's checkpoint goes as well."""
+    setup.drive(by_size({2: [ERROR], 3: [replace(LOST, failure=None, message="")]}))
+    kept = [setup.home.checkpoint(NAME, str(cell.id)) for cell in setup.cells[:2]]
+    for path in kept:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"kept")
+    Recorder(setup.home, NAME, setup.ledger, setup.tracker).repair()
+    assert [path.exists() for path in kept] == [False, True]
+    setup.ledger.forget({str(setup.cells[1].id)})
+    Recorder(setup.home, NAME, setup.ledger, setup.tracker).repair()
+    assert not kept[1].exists()
 
 
 STEPS = [
