@@ -69,7 +69,7 @@ class Training(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no t
         self._steps = math.ceil(len(self._train.labels) / self._hp.batch_size)
         self._rule = stopping.rule(self._hp.early_stopping, self._hp.patience)
         self._at = Position()
-        self._ended = False
+        self._ended = self._compiled = False
         self._best_loss, self.best_epoch = math.inf, 0
         self.best_weights: Sequence[Array] = []
         self._metrics: Sequence[Array] = []
@@ -90,7 +90,6 @@ class Training(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no t
         """Train until all epochs are done or the early stopping rule ends it."""
         self._restore()
         self._mark = self._kept_at = time.perf_counter()
-        self._at.compiled.append(len(self._at.epochs) + 1)
         while not self._ended:
             if self._at.trained:
                 self._finish_epoch()
@@ -100,6 +99,9 @@ class Training(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no t
 
     def _fit(self) -> None:
         epoch, first = len(self._at.epochs), self._at.batch
+        if not self._compiled:
+            self._at.compiled.append(epoch + 1)
+            self._compiled = True
         self._batches = Batches(self._train, self._hp.batch_size, self._task.seed, first)
         self.model.fit(
             self._batches,
