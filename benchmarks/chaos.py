@@ -39,12 +39,14 @@ ROOT = Path(__file__).resolve().parents[1]
 STUDY = "chaos@demo"
 SESSION_LIMIT = 1800.0
 """Seconds after which a driver that nobody disturbs any more counts as hung."""
-DEAF = 45.0
-"""Seconds that a driver has to follow a SIGTERM; a worker has 15 of them to stop its trial."""
+DEAF = 75.0
+"""Seconds that a driver has to follow a SIGTERM; a worker has 60 of them to stop its trial."""
 ORPHANED = 10.0
 """Seconds that a worker has to be gone after its driver."""
 PATIENCE = 6.0
 """Seconds to wait for a moment; then the fault strikes at any instant."""
+UNDELIVERED = 120.0
+"""Seconds to try a fault that finds nothing to hit: a driver takes a while to have workers."""
 DISK_MB = 96
 
 DECKS = {
@@ -344,7 +346,7 @@ class Target:
         self.sessions += 1
 
     def _strike(self, faults: deque[Fault]) -> None:
-        missed = 0
+        missed_since = None
         while faults:
             if not self.driver.alive:
                 self._restart()
@@ -352,15 +354,15 @@ class Target:
             moment = self._wait(faults[0])
             hit = KINDS[faults[0].kind](self, faults[0]) if moment else None
             if moment and hit:
-                fault, missed = faults.popleft(), 0
+                fault, missed_since = faults.popleft(), None
                 self.counts[fault.kind, moment] += 1
                 self._note(fault=fault.kind, moment=moment, hit=hit)
                 if fault.kind in ENDS_DRIVER:
                     time.sleep(self.random.choice([0, 0, 0.5]))
                     self._restart()
             else:
-                missed += 1
-                if missed > 8:
+                missed_since = missed_since or time.monotonic()
+                if time.monotonic() - missed_since > UNDELIVERED:
                     said = "\n".join(self.trouble[-3:])
                     raise RuntimeError(f"{faults[0]} cannot be delivered in {self.home}\n{said}")
             self._check_bereaved()

@@ -8,20 +8,22 @@ from pathlib import Path
 
 from ec_sweep import checkpoints
 from ec_sweep.errors import EcsweepError
-from ec_sweep.executors import Executor, InlineExecutor, LocalExecutor
+from ec_sweep.executors import Executor, InlineExecutor
 from ec_sweep.experiments import open_tracker, tracked_studies
-from ec_sweep.ledger import Attempt
+from ec_sweep.ledger import Attempt, Ledger
 from ec_sweep.ledger_store import open_ledger
-from ec_sweep.locks import study_lock
+from ec_sweep.local_executor import LocalExecutor
+from ec_sweep.locks import StudyLock, study_lock
 from ec_sweep.machine import default_workers, usable_cores
 from ec_sweep.mlflow_store import is_local
 from ec_sweep.paths import Home
 from ec_sweep.planning import Place, Resolved, StudyStatus, plan_document, status, sweep_files
 from ec_sweep.publishing import Publisher
-from ec_sweep.recording import Recorder
+from ec_sweep.recording import Recorder, remove_logs
 from ec_sweep.sampling import open_proposer
 from ec_sweep.spec import Cell
 from ec_sweep.study import Display, Driver, Limits, cells_to_run
+from ec_sweep.tracking import Tracker
 
 
 @dataclass
@@ -74,8 +76,10 @@ def run_study(
     options: Options,
     show: ShowProgress,
     interrupts: Interrupts,
-) -> StudyStatus:
+) -> StudyStatus | None:
     """Run what is not done of a study; returns the state of every cell.
+
+    ``None`` where that cannot be told, because a database is away.
 
     Raises:
         EcsweepError: another driver runs it, or its state cannot be used.
@@ -94,38 +98,76 @@ def run_study(
         _check_measurements(home, attempts)
         resolved = resolved.after(attempts)
         todo = cells_to_run(resolved.cells, attempts, options.retry_failed)
+        remove_logs(home, name)
         executor = _executor(home, resolved, options, todo, interrupts)
         try:
             if todo or resolved.to_draw:
                 executor.start()  # imports TensorFlow while the driver prepares
             tracker = open_tracker(home, name)
-            parent = tracker.open_parent(resolved.sweep.title)
-            plan_name = tracker.store_plan(parent, plan_document(resolved))
-            for dataset in resolved.datasets.values():
-                tracker.store_card(parent, dataset.card)
-            Recorder(home, name, ledger, tracker).repair()
-            proposer = open_proposer(
-                resolved.cells, resolved.sampled, resolved.sweep.pruner, ledger.attempts(),
-                tracker, resolved.datasets, plan_name,
-            )  # fmt: skip
-            todo = cells_to_run(proposer.cells, ledger.attempts(), options.retry_failed)
-            total = len(proposer.cells) + resolved.to_draw
-            left = len(todo) + resolved.to_draw
-            plan = resolved.plan
-            with show(total, total - left, executor.slots, plan.label) as display:
-                driver = Driver(
-                    home, plan, ledger, tracker, executor, display, proposer,
-                    options.limits, held.check,
-                )  # fmt: skip
-                try:
-                    driver.run(todo, parent, interrupts)
-                finally:
-                    after = status(place, resolved, ledger)
-                    unfinished = "FAILED" if after.count("failed") else "KILLED"
-                    tracker.close_parent(parent, "FINISHED" if after.done else unfinished)
+            session = _Session(place, resolved, ledger, tracker, held)
+            try:
+                session.drive(executor, options, show, interrupts)
+            finally:
+                after = session.close()
         finally:
             executor.close()
     return after
+
+
+@dataclass(frozen=True)
+class _Session:
+    """A study while this process drives it."""
+
+    place: Place
+    resolved: Resolved
+    ledger: Ledger
+    tracker: Tracker
+    held: StudyLock
+
+    def drive(
+        self,
+        executor: Executor,
+        options: Options,
+        show: ShowProgress,
+        interrupts: Interrupts,
+    ) -> None:
+        """Repair what earlier drivers left, and run what is not done."""
+        home, resolved, tracker = self.place.home, self.resolved, self.tracker
+        parent = tracker.open_parent(resolved.sweep.title)
+        plan_name = tracker.store_plan(parent, plan_document(resolved))
+        for dataset in resolved.datasets.values():
+            tracker.store_card(parent, dataset.card)
+        Recorder(home, resolved.name, self.ledger, tracker).repair()
+        attempts = self.ledger.attempts()
+        proposer = open_proposer(
+            resolved.cells, resolved.sampled, resolved.sweep.pruner, attempts,
+            tracker, resolved.datasets, plan_name,
+        )  # fmt: skip
+        todo = cells_to_run(proposer.cells, attempts, options.retry_failed)
+        total = len(proposer.cells) + resolved.to_draw
+        done = len(proposer.cells) - len(todo)
+        plan = resolved.plan
+        with show(total, done, executor.slots, plan.label) as display:
+            driver = Driver(
+                home, plan, self.ledger, tracker, executor, display, proposer,
+                options.limits, self.held.check,
+            )  # fmt: skip
+            driver.run(todo, parent, interrupts)
+
+    def close(self) -> StudyStatus | None:
+        """End the study's own run; returns the state of every cell.
+
+        ``None`` where a database is away, or the study is another driver's by now.
+        """
+        try:
+            if not self.held.check():
+                return None
+            after = status(self.place, self.resolved, self.ledger)
+            unfinished = "FAILED" if after.count("failed") else "KILLED"
+            self.tracker.close_parent("FINISHED" if after.done else unfinished)
+        except EcsweepError:  # what ended the study says why
+            return None
+        return after
 
 
 def _check_measurements(home: Home, attempts: Mapping[str, Sequence[Attempt]]) -> None:

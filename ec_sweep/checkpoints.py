@@ -7,7 +7,6 @@ a damaged file.
 
 import contextlib
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -84,8 +83,9 @@ def read(path: Path) -> Checkpoint | None:
         return Checkpoint(Position(**document), groups)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise UnreadableError(str(error).splitlines()[0] or type(error).__name__) from error
+    except Exception as error:  # whatever the readers make of damaged bytes
+        reason = str(error) or type(error).__name__
+        raise UnreadableError(reason.splitlines()[0]) from error
 
 
 def remove(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 import traceback
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -27,9 +27,6 @@ from ec_sweep.options import (
     place,
     request,
 )
-
-if TYPE_CHECKING:
-    pass
 
 cli = typer.Typer(
     name="ecsweep",

@@ -148,10 +148,13 @@ def _run_study(where: "Place", resolved: "Resolved", options: "Options") -> bool
     say_request(resolved)
     interrupts = app.Interrupts()
     found = app.run_study(where, resolved, options, progress, interrupts)
-    if interrupts.count and not found.done:
+    if interrupts.count and not (found and found.done):
         again = name if scale == "demo" else f"{name} --scale {scale}"
-        typer.echo(f"Interrupted with {found.left} cells left. Go on with: ecsweep study {again}")
+        left = f" with {found.left} cells left" if found else ""
+        typer.echo(f"Interrupted{left}. Go on with: ecsweep study {again}")
         raise typer.Exit(ExitCode.INTERRUPTED)
+    if found is None:
+        raise EcsweepError(f"{name} has run, and its databases are away now: see ecsweep status.")
     made = app.publisher(where, scale, tables.FORMATS, only=[name])
     files = made.table_of(name)
     output.print_end(found, layouts.study_table(made.report(name)), files, where.home)

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ec_sweep.errors import EcsweepError
+from ec_sweep.outages import UnavailableError
 from ec_sweep.paths import check_sqlite
 
 OPTUNA_SCHEMA = "v3.2.0.a"
@@ -36,6 +37,8 @@ def reading(path: Path, schema: str) -> Iterator[sqlite3.Connection | None]:
             database.execute("BEGIN")
             yield database if _schema_of(database) == schema else None
     except sqlite3.DatabaseError as error:
+        if "locked" in str(error):
+            raise UnavailableError(f"{path} cannot be read ({error}).") from error
         raise EcsweepError(f"{path}: cannot be read ({error}).") from error
 
 

@@ -6,7 +6,6 @@ import re
 import shutil
 import socket
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -20,7 +19,7 @@ from ec_sweep.paths import Home, check_local, check_sqlite
 from ec_sweep.schemas import Library
 from ec_sweep.splits import PARTS
 
-_TEMPORARY = re.compile(r"\..+\.(\d+-)?[a-z0-9_]{8}")
+_TEMPORARY = re.compile(r"\..+\.(\d+)-[a-z0-9_]{8}")
 """Names that `write_atomically` gives to files that are not complete yet."""
 _STALE = 600.0
 """Seconds after which no living process is still at such a file."""
@@ -136,17 +135,14 @@ def _left_by_processes(home: Home) -> Iterator[Finding]:
 
 def _temporary(home: Home) -> Iterator[Finding]:
     """Look for files that were being written when their process died."""
+    import psutil
+
     for top in (home.work, home.data, home.root / "reports"):
         for folder, _, names in os.walk(top):
             for name in sorted(names):
                 file = Path(folder) / name
-                if not _TEMPORARY.fullmatch(name):
-                    continue
-                try:
-                    age = abs(time.time() - file.stat().st_mtime)  # clocks may be set back
-                except FileNotFoundError:  # complete by now
-                    continue
-                if age > _STALE:
+                temporary = _TEMPORARY.fullmatch(name)
+                if temporary and not psutil.pid_exists(int(temporary[1])):
                     yield _removal(
                         "temporary-file", file, "was being written when its process died"
                     )

@@ -20,7 +20,7 @@ from ec_sweep.ledger_store import find_ledger, open_ledger
 from ec_sweep.mlflow_store import connect, is_local
 from ec_sweep.planning import Place
 from ec_sweep.recording import Recorder
-from ec_sweep.stored import TrackedRun
+from ec_sweep.stored import TrackedRun, finished
 from ec_sweep.tracking import STATUS, Tracker
 
 _FINAL = "test_accuracy"
@@ -207,14 +207,9 @@ class _Study:
             failure = run.tags.get("ecsweep.failure", "error")
             failed = failure in ("error", "timeout")
             return Result("failed" if failed else "not_available", now(), failure=failure)
-        if run.status == "FINISHED" and "ecsweep.pruned" in run.tags:
-            return Result("pruned", now())
         if run.status == "KILLED":
             return Result("interrupted", now(), failure=run.tags.get("ecsweep.failure"))
-        value = run.metrics.get("val_accuracy", run.metrics.get(_FINAL))
-        if run.status != "FINISHED" or _FINAL not in run.metrics:
-            return None
-        return Result("complete", now(), value=value)
+        return finished(run.status, run.tags, run.metrics)
 
     def _unfinished(self) -> Iterator[Finding]:
         """Look for what a driver that died left, which the next driver mends too."""

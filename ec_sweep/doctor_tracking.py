@@ -3,13 +3,14 @@
 import functools
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
 from ec_sweep.attempts import now
+from ec_sweep.errors import EcsweepError
 from ec_sweep.findings import Finding
 from ec_sweep.mlflow_store import connect, is_local, pages
 from ec_sweep.paths import Home
@@ -79,10 +80,22 @@ def _artifacts_are_here(home: Home, client: "MlflowClient", found: "Experiment")
     return not kept or any((home.artifacts / run_id).exists() for run_id in kept)
 
 
+@contextmanager
+def _writing(path: Path) -> Iterator[sqlite3.Connection]:
+    """Yield a transaction on a database that others may use."""
+    try:
+        with closing(sqlite3.connect(path, timeout=20)) as connection, connection:
+            yield connection
+    except sqlite3.Error as error:
+        raise EcsweepError(
+            f"{path} cannot be changed ({error}). End what uses it (ecsweep ui?), then try again."
+        ) from error
+
+
 def _relocate(home: Home, before: str) -> None:
     """Change where MLflow believes the artifacts to be, in one transaction."""
     new = home.artifacts.resolve().as_uri()
-    with closing(sqlite3.connect(home.mlflow_db, timeout=20)) as connection, connection:
+    with _writing(home.mlflow_db) as connection:
         for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
             connection.execute(
                 f"UPDATE {table} SET {column} = ? || substr({column}, ?) "

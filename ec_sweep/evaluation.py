@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ec_sweep import metrics
 from ec_sweep.attempts import AttemptFolder, Task
+from ec_sweep.paths import open_atomically
 
 LATENCY_CALLS = 30
 """Predictions of one sequence whose median is ``latency_ms_batch1``."""
@@ -50,9 +51,10 @@ def test(
     start = time.perf_counter()
     probabilities = predict(tokens)
     seconds = time.perf_counter() - start
-    np.savez_compressed(
-        folder.predictions, ids=test_part.ids, labels=test_part.labels, probabilities=probabilities
-    )
+    with open_atomically(folder.predictions) as file:
+        np.savez_compressed(
+            file, ids=test_part.ids, labels=test_part.labels, probabilities=probabilities
+        )
     return {
         **metrics.scores(test_part.labels, probabilities),
         "test_seconds": seconds,

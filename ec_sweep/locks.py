@@ -156,7 +156,8 @@ class _FileLock:
             )
 
     def release(self) -> None:
-        self._note.unlink(missing_ok=True)
+        if _inode(self._path) == self._identity:  # else it is another driver's
+            self._note.unlink(missing_ok=True)
         self._lock.release()
 
     def _acquire(self) -> bool:

@@ -59,14 +59,22 @@ def memory_of(pid: int) -> int:
 
 
 def oom_kills() -> int:
-    """Return how many processes the kernel has killed for want of memory, as far as it says."""
-    total = 0
-    for counter in ("/proc/vmstat", "/sys/fs/cgroup/memory.events"):
-        with contextlib.suppress(OSError, ValueError):
-            for line in Path(counter).read_text().splitlines():
-                if line.startswith("oom_kill "):
-                    total += int(line.split()[1])
-    return total
+    """Return how many processes the kernel has killed for want of memory, as far as it says.
+
+    Of this process' own group where the kernel counts by group, else of the whole machine.
+    """
+    with contextlib.suppress(OSError, StopIteration):
+        groups = Path("/proc/self/cgroup").read_text().splitlines()
+        own = next(line[3:] for line in groups if line.startswith("0::"))
+        return _oom_kills(Path(f"/sys/fs/cgroup{own}/memory.events"))
+    with contextlib.suppress(OSError, StopIteration):
+        return _oom_kills(Path("/proc/vmstat"))
+    return 0
+
+
+def _oom_kills(counters: Path) -> int:
+    lines = counters.read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("oom_kill ")))
 
 
 def description() -> str:

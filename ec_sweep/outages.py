@@ -13,7 +13,7 @@ class UnavailableError(EcsweepError):
     """A database or server cannot be reached at the moment; trying again later may do."""
 
 
-_TOO_BUSY = frozenset({429, 502, 503, 504})  # HTTP
+_ASK_LATER = frozenset({408, 429})  # HTTP, beside all from 500 on
 _BROKEN = ("malformed", "not a database", "readonly database", "disk I/O error", "unable to open")
 """What SQLite says of a file that waiting does not mend."""
 
@@ -49,9 +49,12 @@ class Outage:
 class Reaching:
     """Passes calls on to a database's client; failures to reach it become `UnavailableError`."""
 
-    def __init__(self, client: object, what: str) -> None:
-        """Name the database ``what`` in errors, as in "MLflow cannot be reached"."""
-        self._client, self._what = client, what
+    def __init__(self, client: object, what: str, *, remote: bool = False) -> None:
+        """Name the database ``what`` in errors, as in "MLflow cannot be reached".
+
+        A ``remote`` one is behind an HTTP server, whose own errors say nothing of what was asked.
+        """
+        self._client, self._what, self._remote = client, what, remote
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._client, name)
@@ -63,18 +66,18 @@ class Reaching:
             try:
                 return found(*arguments, **named)
             except Exception as error:
-                _translate(error, self._what)
+                _translate(error, self._what, self._remote)
                 raise
 
         return call
 
 
-def _translate(error: Exception, what: str) -> None:
+def _translate(error: Exception, what: str, remote: bool) -> None:
     """Raise what an error means, where it does not mean a mistake in the program."""
     if no_room(error):  # no waiting for room: the user has to make it
         return
     for cause in _causes(error):
-        if _is_away(cause):
+        if _is_away(cause, remote):
             raise UnavailableError(f"{what} cannot be reached ({_line(cause)}).") from error
         if getattr(cause, "error_code", "") == "RESOURCE_DOES_NOT_EXIST" or _DELETED in str(cause):
             raise EcsweepError(f"{what}: {_line(cause)} See: ecsweep doctor") from error
@@ -90,31 +93,28 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _is_away(error: BaseException) -> bool:
+def _is_away(error: BaseException, remote: bool) -> bool:
     import requests
     from sqlalchemy import exc
 
-    if isinstance(error, requests.exceptions.HTTPError):
-        return error.response is not None and error.response.status_code in _TOO_BUSY
-    if isinstance(error, requests.exceptions.ConnectionError | requests.exceptions.Timeout):
-        return True
+    if isinstance(error, requests.exceptions.RequestException):
+        return error.response is None or _asks_to_wait(error.response.status_code)
     if _from_sqlite(error):
         return "locked" in str(error)
     if isinstance(error, exc.OperationalError | exc.InterfaceError | exc.TimeoutError):
         return True
     status = getattr(error, "get_http_status_code", None)  # of an MlflowException
-    return status is not None and status() in _TOO_BUSY and not _mentions_sqlite(error)
+    return remote and status is not None and _asks_to_wait(status())
+
+
+def _asks_to_wait(status: int) -> bool:
+    return status in _ASK_LATER or status >= 500
 
 
 def _from_sqlite(error: BaseException) -> bool:
     import sqlite3
 
     return isinstance(getattr(error, "orig", error), sqlite3.Error)
-
-
-def _mentions_sqlite(error: BaseException) -> bool:
-    """Say whether an error stands for one of SQLite, which is judged for itself."""
-    return any(_from_sqlite(cause) for cause in _causes(error))
 
 
 def _line(error: BaseException) -> str:

@@ -65,7 +65,7 @@ class Home:
 
     def checkpoint(self, study: str, cell: str) -> Path:
         """Return the file from which the next attempt at a cell of ``study`` goes on."""
-        return self.work / "checkpoints" / study / f"{cell}.npz"
+        return self.checkpoints(study) / f"{cell}.npz"
 
     def study_lock(self, study: str) -> Path:
         """Return the file whose lock is held by the driver of ``study`` (``name@scale``)."""
@@ -89,7 +89,6 @@ class Home:
                 folder.mkdir(parents=True, exist_ok=True)
                 with tempfile.TemporaryFile(dir=folder) as probe:
                     probe.write(b"ecsweep")
-            self.work.chmod(0o700)  # logs and attempts are their owner's business
         except OSError as error:
             raise EcsweepError(
                 f"the home folder {self.root} cannot be written to "
@@ -209,7 +208,8 @@ def check_sqlite(path: Path) -> None:
     # SQLite itself has to look: closing a file that this process opened otherwise would take the
     # locks from all its connections, and another process would delete the log that they write.
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True)) as connection:
+        uri = f"file:{quote(str(path))}?mode=rw"
+        with closing(sqlite3.connect(uri, uri=True, timeout=60)) as connection:
             connection.execute("PRAGMA schema_version")
     except sqlite3.OperationalError as error:
         raise EcsweepError(f"{path}: cannot be opened ({error}).") from error

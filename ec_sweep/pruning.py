@@ -1,12 +1,8 @@
 """Which cells are not worth their last epochs: validation loss compared, epoch by epoch."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from ec_sweep.ledger import State
-
-if TYPE_CHECKING:
-    pass
 
 
 class Pruning:

@@ -33,6 +33,8 @@ class Recorder:
         if result.failure == "oom" and attempt.concurrency > 1:
             result = replace(result, outcome="interrupted")
         folder = self._folder(attempt.run_id)
+        if result.outcome != "interrupted" and folder.path.exists() and not folder.result():
+            folder.write_result(result)  # a verdict that its worker could not leave
         self._tracker.finish(attempt.run_id, result, folder)
         self._ledger.finish(attempt.number, result, attempt.reached)
         self._remove_files(attempt, over=result.outcome != "interrupted")
@@ -80,9 +82,15 @@ class Recorder:
             active = {run.run_id for run in self._tracker.runs()}
             self._tracker.forget(sorted(forgotten & active))
         for run_id in self._tracker.unfinished():
-            if run_id not in known:
-                end = Result("interrupted", now())
-                self._tracker.finish(run_id, end, self._folder(run_id))
+            if run_id in known:
+                continue
+            folder = self._folder(run_id)
+            if folder.result():
+                raise EcsweepError(
+                    f"run {run_id} has a result, and the ledger does not know it: was it brought "
+                    "back from an older copy? Enter it with: ecsweep doctor --fix"
+                )
+            self._tracker.finish(run_id, Result("interrupted", now()), folder)
 
     def _remove_files(self, attempt: Attempt, over: bool) -> None:
         """Delete an attempt's folder, and the cell's checkpoint where the cell is done with."""
@@ -101,3 +109,9 @@ class Recorder:
 
     def _folder(self, run_id: str) -> AttemptFolder:
         return AttemptFolder(self._home.attempt(run_id))
+
+
+def remove_logs(home: Home, study: str) -> None:
+    """Delete the logs of workers that are gone with their driver; the study's lock is held."""
+    for log in home.work.glob(f"{study}-worker-*.log"):
+        log.unlink(missing_ok=True)

@@ -73,7 +73,8 @@ def revision_of(path: Path) -> str | None:
     if not path.exists():
         return None
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True)) as connection:
+        uri = f"file:{quote(str(path))}?mode=rw"
+        with closing(sqlite3.connect(uri, uri=True, timeout=60)) as connection:
             row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
     except sqlite3.OperationalError as error:
         if "no such table" in str(error):
@@ -167,8 +168,7 @@ def migrate(path: Path, library: Library, work: Path) -> Path:
                 _copy(connection, copy)
                 os.replace(copy, backup)
                 _copy(connection, copy)
-                _upgrade(copy, library)
-                _check(copy, library)
+                _try_upgrade(copy, library)
                 os.replace(copy, path)
         except sqlite3.OperationalError as error:
             raise EcsweepError(
@@ -184,6 +184,17 @@ def _copy(connection: sqlite3.Connection, path: Path) -> None:
         connection.backup(target)
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def _try_upgrade(copy: Path, library: Library) -> None:
+    try:
+        _upgrade(copy, library)
+        _check(copy, library)
+    except Exception as error:  # whatever goes wrong in migrations that are not ours
+        raise EcsweepError(
+            f"{library.name}'s migration of a copy failed ({str(error).splitlines()[0]}); the "
+            "database is as it was."
+        ) from error
 
 
 def _upgrade(path: Path, library: Library) -> None:

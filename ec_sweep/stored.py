@@ -3,12 +3,13 @@
 import json
 import math
 from collections import defaultdict
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlparse
 
+from ec_sweep.attempts import Result, now
 from ec_sweep.direct import MLFLOW_SCHEMA, reading
 from ec_sweep.errors import EcsweepError
 from ec_sweep.mlflow_store import is_local
@@ -46,6 +47,19 @@ class TrackedRun:
     def exclusive(self) -> bool:
         """Whether it had the machine to itself, so that its times mean something."""
         return self.tags.get("ecsweep.concurrency") == "1"
+
+
+def finished(status: str, tags: Mapping[str, str], metrics: Mapping[str, float]) -> Result | None:
+    """Return what a run that is FINISHED stands for, ``None`` for any other.
+
+    One without final metrics claims to have ended, and has not.
+    """
+    value = metrics.get("val_accuracy", metrics.get("test_accuracy"))
+    if status == "FINISHED" and "ecsweep.pruned" in tags:
+        return Result("pruned", now(), value=value)
+    if status == "FINISHED" and "test_accuracy" in metrics:
+        return Result("complete", now(), value=value)
+    return None
 
 
 class Measured(Protocol):
@@ -164,7 +178,7 @@ class StoredStudy:
     def predictions(self, run_id: str) -> Path:
         """See `Measured`."""
         for (uri,) in self._rows("SELECT artifact_uri FROM runs WHERE run_uuid = ?", run_id):
-            path = _folder(uri) / "predictions.npz"
+            path = artifact_folder(uri) / "predictions.npz"
             if path.exists():
                 return path
         raise no_predictions(self.study, run_id)
@@ -180,7 +194,7 @@ class StoredStudy:
     def _parent(self) -> list[tuple[str, Path]]:
         """Return the parent run and the folder of its artifacts, where there is one."""
         rows = self._rows(f"{_RUNS} LIMIT 1", self.experiment_id, "study")
-        return [(run_id, _folder(uri)) for run_id, _, uri in rows]
+        return [(run_id, artifact_folder(uri)) for run_id, _, uri in rows]
 
     def _plan(self) -> Path | None:
         """Return the file of the plan in force."""
@@ -216,7 +230,8 @@ def stored_studies(home: Home) -> dict[str, StoredStudy] | None:
     found = _rows(home.mlflow_db, _EXPERIMENTS) if is_local(home) else None
     here = home.artifacts.resolve()
     if found is None or any(
-        stage != "active" or _folder(place).resolve() != here for _, _, place, stage in found
+        stage != "active" or artifact_folder(place).resolve() != here
+        for _, _, place, stage in found
     ):
         return None
     return {name: StoredStudy(home.mlflow_db, number, name) for name, number, _, _ in found}
@@ -246,7 +261,8 @@ def _rows(path: Path, query: str, *values: object) -> list[tuple[Any, ...]] | No
         return connection.execute(query, values).fetchall() if connection else None
 
 
-def _folder(uri: str) -> Path:
+def artifact_folder(uri: str) -> Path:
+    """Return the folder that an address of artifacts on this machine means."""
     return Path(unquote(urlparse(uri).path))
 
 

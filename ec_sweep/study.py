@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from ec_sweep import checkpoints
 from ec_sweep.attempts import AttemptFolder, Event, Result, Task
 from ec_sweep.errors import EcsweepError, StudyStoppedError
 from ec_sweep.executors import Executor, Message
@@ -132,7 +133,7 @@ class Driver:
             (self._alone if packed_too_tight else self._waiting).append(cell)
         try:
             self._loop(parent, interrupts)
-        except (EcsweepError, StudyStoppedError):
+        except Exception:
             self._end_at_once()
             raise
 
@@ -169,7 +170,10 @@ class Driver:
             self._record()
             if self._outage.reason:  # what was being written when it began may be there or not
                 self._recorder.repair(self._running)
-                self._history = self._ledger.attempts()
+                self._history = {
+                    cell: [own for own in attempts if own.run_id not in self._running]
+                    for cell, attempts in self._ledger.attempts().items()
+                }
                 self._display.note("Everything that waited is recorded.")
                 self._outage.end()
             if not self._asked:
@@ -215,7 +219,11 @@ class Driver:
 
     def _issue(self, cell: Cell, parent: str, concurrency: int) -> None:
         """Start an attempt: MLflow run, then Optuna trial, then the worker."""
-        number = 1 + len(self._history.get(str(cell.id), []))
+        history = self._history.get(str(cell.id), [])
+        checkpoint = self._home.checkpoint(self._plan.study, str(cell.id))
+        if state_of(history) != "interrupted":  # another home may have ended or forgotten it
+            checkpoints.remove(checkpoint)
+        number = 1 + len(history)
         label = self._plan.label(cell)
         tags, point = self._proposer.tags(cell), self._proposer.point(cell)
         run_id = self._tracker.start(cell, number, parent, label, concurrency, tags)
@@ -234,7 +242,7 @@ class Driver:
                 dataset=dataset.folder,
                 sizes=dataset.sizes(cell.hyperparameters.train_size),
                 classes=len(dataset.card["classes"]),
-                checkpoint=self._home.checkpoint(self._plan.study, attempt.cell),
+                checkpoint=checkpoint,
                 checkpoint_every=self._limits.checkpoint_every,
                 timeout=self._limits.timeout,
             )
@@ -296,9 +304,9 @@ class Driver:
                 "back; the same command then goes on from what it holds."
             )
 
-    def _check_lock(self) -> None:
+    def _check_lock(self, now: bool = False) -> None:
         """Raise an error when the study is no longer this driver's to write."""
-        if time.monotonic() < self._held_until and not self._outage.reason:
+        if time.monotonic() < self._held_until and not self._outage.reason and not now:
             return
         try:
             held = self._still_held()
@@ -320,6 +328,8 @@ class Driver:
         """Kill the workers, and record what their attempts have come to."""
         self._executor.close()
         try:
+            if self._running:
+                self._check_lock(now=True)
             for run_id, running in list(self._running.items()):
                 result = self._recorder.record_remains(running.attempt)
                 del self._running[run_id]

@@ -3,18 +3,21 @@
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ec_sweep
-from ec_sweep.attempts import AttemptFolder, Event, Outcome, Result, now
+from ec_sweep.attempts import AttemptFolder, Event, Result, now
 from ec_sweep.mlflow_store import pages
 from ec_sweep.outages import Reaching
 from ec_sweep.spec import Cell
 from ec_sweep.stored import (
     StoredStudy,
     TrackedRun,
+    artifact_folder,
+    finished,
     no_plan,
     no_predictions,
 )
@@ -43,10 +46,13 @@ class Tracker:
         study: str,
         stored: StoredStudy | None = None,
     ) -> None:
-        self._client = Reaching(client, "MLflow")
+        remote = client.tracking_uri.startswith(("http:", "https:"))
+        self._client = Reaching(client, "MLflow", remote=remote)
         self._experiment_id = experiment_id
         self._study = study
         self._stored = stored
+        self._artifacts: dict[str, str] = {}
+        """Where the artifacts of runs begun here go."""
         self._waiting: dict[str, dict[str, str]] = {}
         """Tags of a run that its next write takes along."""
 
@@ -65,9 +71,10 @@ class Tracker:
             self._client.update_run(run.info.run_id, status="RUNNING")
         return str(run.info.run_id)
 
-    def close_parent(self, run_id: str, status: str) -> None:
-        """End the parent run as FINISHED, FAILED or KILLED."""
-        self._client.set_terminated(run_id, status)
+    def close_parent(self, status: str) -> None:
+        """End the parent run, if it has been opened, as FINISHED, FAILED or KILLED."""
+        if parent := self.parent_id():
+            self._client.set_terminated(parent, status)
 
     def store_plan(self, parent: str, plan: dict[str, Any]) -> str:
         """Keep the resolved plan; at every instant the old or the new one is in force.
@@ -172,6 +179,7 @@ class Tracker:
                 **(tags or {}),
             },
         )
+        self._artifacts[run.info.run_id] = run.info.artifact_uri
         params = {**cell.params, "seed": cell.seed}
         self._client.log_batch(
             run.info.run_id,
@@ -213,7 +221,20 @@ class Tracker:
             self._client.log_text(run_id, result.traceback, "traceback.txt")
         if result.outcome == "complete" and folder.predictions.exists():
             self._client.log_artifact(run_id, str(folder.predictions))
+            self._settle(run_id, folder.predictions.name)
         self._client.set_terminated(run_id, STATUS[result.outcome], end_time=result.timestamp)
+
+    def _settle(self, run_id: str, name: str) -> None:
+        """Make sure that a power cut takes an artifact no more, where it is on this machine."""
+        uri = self._artifacts.pop(run_id, "") or self._client.get_run(run_id).info.artifact_uri
+        path = artifact_folder(uri) / name
+        if uri.startswith(("/", "file:")) and path.exists():
+            for place in (path, path.parent):
+                handle = os.open(place, os.O_RDONLY)
+                try:
+                    os.fsync(handle)
+                finally:
+                    os.close(handle)
 
     def _log_batch(self, run_id: str, metrics: "list[Metric]", tags: Mapping[str, str]) -> None:
         """Log metrics and tags, and the tags that waited."""
@@ -226,12 +247,7 @@ class Tracker:
     def finished(self, run_id: str) -> Result | None:
         """Return what a run that is FINISHED stands for, else ``None``."""
         run = self._client.get_run(run_id)
-        if run.info.status != "FINISHED":
-            return None
-        metrics = run.data.metrics
-        outcome: Outcome = "pruned" if "ecsweep.pruned" in run.data.tags else "complete"
-        value = metrics.get("val_accuracy", metrics.get("test_accuracy"))
-        return Result(outcome, run.info.end_time, metrics, value)
+        return finished(run.info.status, run.data.tags, run.data.metrics)
 
     @property
     def any_run(self) -> bool:

@@ -54,17 +54,21 @@ def run(task: Task, emit: Callable[[Event], None], orders: Orders) -> Result:
     kept there too, unless the trial was stopped and is to go on another time.
     """
     folder = AttemptFolder(task.folder)
+    epochs: list[Event] = []
+
+    def report(event: Event) -> None:
+        folder.append(event)
+        epochs.extend([event] if event.epoch else [])
+        emit(event)
+
     try:
-        start = time.monotonic()
-        check = functools.partial(_check, task, orders, start)
-        result = _train_and_test(task, emit, check)
+        check = functools.partial(_check, task, orders, time.monotonic())
+        result = _train_and_test(task, report, check)
     except Stopped:
         result = Result("interrupted", now())
     except Pruned:
-        epochs = [event for event in folder.events() if event.epoch]
         measured = {"epochs_run": float(len(epochs))}
-        value = epochs[-1].metrics["val_accuracy"]
-        result = Result("pruned", now(), measured, value)
+        result = Result("pruned", now(), measured, epochs[-1].metrics["val_accuracy"])
     except Exception as error:  # the one seam where any failure of a trial becomes data
         lost_folder = isinstance(error, OSError) and not task.folder.exists()
         result = cannot_write(str(error)) if lost_folder else classify(error)
@@ -90,14 +94,11 @@ def _check(task: Task, orders: Orders, start: float) -> None:
         raise TimedOut(f"it took longer than {task.timeout:g} s")
 
 
-def _train_and_test(task: Task, emit: Callable[[Event], None], check: Callable[[], None]) -> Result:
+def _train_and_test(
+    task: Task, report: Callable[[Event], None], check: Callable[[], None]
+) -> Result:
     folder = AttemptFolder(task.folder)
     machine.reset_peak_memory()
-
-    def report(event: Event) -> None:
-        folder.append(event)
-        emit(event)
-
     if not MODELS[task.model].is_network:
         report(Event(now(), environment=_environment("false")))
         return estimating.fit_and_test(task, folder, report, check)

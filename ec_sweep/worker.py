@@ -85,7 +85,7 @@ class _Orders:
         """Return the order for the trial under way, and tell the driver that it lives."""
         if time.monotonic() - self._beat > _BEAT:
             self.say(Beat())
-        return self._order
+        return "stop" if self.terminated else self._order
 
     def say(self, content: Event | Result | Beat) -> None:
         """Tell the driver something; without a driver there is nothing to live for."""
@@ -102,16 +102,15 @@ class _Orders:
             except (EOFError, OSError):
                 os._exit(1)
             if isinstance(message, Task):
-                self._order = "stop" if self.terminated else None
+                self._order = None
                 self.tasks.put(message)
-            else:
+            elif self._order != "stop":
                 self._order = message
 
     def _listen_to_system(self) -> None:
         """Take SIGTERM as the order to stop: the trial leaves a checkpoint first."""
         signal.sigwait({signal.SIGTERM})  # blocked from birth, so that it waits here
         self.terminated = True
-        self._order = "stop"
         self.tasks.put(None)
 
 

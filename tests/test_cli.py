@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ec_sweep import app, planning, spec
-from ec_sweep.executors import LocalExecutor
+from ec_sweep.local_executor import LocalExecutor
 from ec_sweep.paths import Home
 from tests.conftest import TINY_SWEEP, Ecsweep, new_home
 

@@ -14,10 +14,10 @@ from typing import Any
 import psutil
 import pytest
 
-from ec_sweep import datasets, executors
+from ec_sweep import datasets, local_executor
 from ec_sweep.attempts import Event, Result, Task
-from ec_sweep.executors import LocalExecutor
 from ec_sweep.hyperparameters import Hyperparameters
+from ec_sweep.local_executor import LocalExecutor
 from ec_sweep.paths import Home
 from tests.conftest import Ecsweep, alive, kill, wait_for
 
@@ -173,7 +173,7 @@ def test_a_worker_that_has_grown_is_replaced(tmp_path: Path, finished: Ecsweep) 
     pids, outcomes = [], []
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(executors, "MEMORY_PER_WORKER", 1)
+            patch.setattr(local_executor, "MEMORY_PER_WORKER", 1)
             for name in ("first", "second"):
                 (tmp_path / name).mkdir()
                 task = Task(
@@ -240,10 +240,10 @@ def test_workers_that_hang_dawdle_or_are_ended_are_told_apart(
         assert result.message == "its worker was silent for 1 s"
         assert not alive(process)
         executor._silence = 1800.0
-        monkeypatch.setattr(executors, "_GRACE", 0.5)
+        monkeypatch.setattr(local_executor, "_GRACE", 0.5)
         os.kill(begin("slow", timeout=60.0), signal.SIGSTOP)
         (worker,) = filter(None, executor._workers)
-        worker.submitted -= 60
+        worker.began = (worker.began or 0) - 60
         result = end()
         assert (result.outcome, result.failure) == ("failed", "timeout")
     finally:
@@ -269,11 +269,11 @@ def test_running_out_of_memory_is_told_from_other_deaths(
     failure: str,
 ) -> None:
     """By what the kernel counts, and by what libraries say before they abort."""
-    monkeypatch.setattr(executors, "oom_kills", lambda: killed)
+    monkeypatch.setattr(local_executor, "oom_kills", lambda: killed)
     log = tmp_path / "worker.log"
     log.write_text("RESOURCE_EXHAUSTED in an earlier trial\n" + words)
     process: Any = SimpleNamespace(exitcode=code)
-    worker = executors._Worker(process, None, False, log, log_start=39)  # type: ignore[arg-type]
+    worker = local_executor._Worker(process, None, False, log, log_start=39)  # type: ignore[arg-type]
     result = LocalExecutor(1, 1, tmp_path, "x")._lost(worker)
     assert result.failure == failure
     assert result.outcome == ("not_available" if failure == "oom" else "interrupted")
