@@ -21,8 +21,6 @@ from ec_sweep.splits import PARTS
 
 _TEMPORARY = re.compile(r"\..+\.(\d+)-[a-z0-9_]{8}")
 """Names that `write_atomically` gives to files that are not complete yet."""
-_STALE = 600.0
-"""Seconds after which no living process is still at such a file."""
 _WORKER_LOG = re.compile(r"(.+@.+)-worker-\d+\.log")
 _UI_LOG = re.compile(r"ui-(\d+)\.log")
 _HOLDER = ".holder.json"

@@ -58,7 +58,8 @@ class Home(Setup):
         endings = by_size({4: [ERROR], 5: [LOST]})
         self.drive(with_predictions(endings, [] if trained is None else trained))
         tracker = self.tracker
-        tracker.close_parent(tracker.open_parent(""), "FAILED")
+        tracker.open_parent("")
+        tracker.close_parent("FAILED")
 
     def examine(self, fix: bool = False, deep: bool = False) -> doctor.Examination:
         return doctor.examine(Place(self.home), fix, deep)
@@ -230,8 +231,8 @@ def files_of_dead_processes(home: Home) -> None:
     for name in (
         "mlruns/.mlflow.db.new-journal",
         "mlruns/.studies.db.migrating",
-        "mlruns/work/.scripted@demo.holder.json.k3_x9abz",
-        "reports/demo/.tiny.csv.k3_x9abz",
+        "mlruns/work/.scripted@demo.holder.json.4194305-k3_x9abz",
+        "reports/demo/.tiny.csv.4194305-k3_x9abz",
         "mlruns/work/scripted@demo-worker-0.log",
         "mlruns/work/ui-1.log",
         "mlruns/work/scripted@demo.holder.json",
@@ -417,15 +418,20 @@ def test_a_study_that_is_being_run_is_left_alone(home: Home) -> None:
 
 
 def test_files_of_living_processes_are_left_alone(home: Home) -> None:
-    """Young temporary files may be complete in a moment; a dataset's builder holds its lock."""
+    """A temporary file names its writer; a dataset's builder holds its lock. Others are users'."""
     from filelock import FileLock
 
-    path = home.home.work / ".x.json.k3_x9abz"
-    path.touch()
+    path = home.home.work / f".x.json.{os.getpid()}-k3_x9abz"
+    own = home.home.root / "reports" / ".notes.markdown"
+    for file in (path, own):
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+        os.utime(file, (OLD, OLD))
     half_built(home)
     with FileLock(home.home.data / "enzyme" / ".lock"):
         assert home.kinds(fix=True) == []
     assert path.exists()
+    assert own.exists()
 
 
 def test_damaged_datasets_are_reported(home: Home, dataset: Dataset) -> None:  # noqa: F811

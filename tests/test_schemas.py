@@ -47,7 +47,8 @@ def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home.prepare()
     open_ledger(home, None, NAME)
     tracker = open_tracker(home, NAME)
-    tracker.close_parent(tracker.open_parent("kept"), "FINISHED")
+    tracker.open_parent("kept")
+    tracker.close_parent("FINISHED")
     sql(home.studies_db, "DROP INDEX IF EXISTS trials_study_id_key")
     sql(home.studies_db, "UPDATE alembic_version SET version_num = 'v3.0.0.d'")
     url = f"sqlite:///{home.mlflow_db}"
