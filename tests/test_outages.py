@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import requests
 from mlflow import MlflowClient
+from mlflow.utils.rest_utils import verify_rest_response
 from optuna.storages import RDBStorage
 
 from ec_sweep import outages, study
@@ -273,6 +274,45 @@ def test_errors_that_waiting_does_not_mend_are_not_outages() -> None:
     for call in (client.mistaken, client.full):
         with pytest.raises(sqlite3.OperationalError):
             call()
+
+
+@pytest.mark.parametrize(
+    ("status", "away"),
+    [(400, False), (404, False), (408, True), (429, True), (500, True), (502, True)],
+)
+def test_a_servers_own_errors_are_outages(status: int, away: bool) -> None:
+    """A proxy that answers for a server that is being restarted says nothing of the request."""
+    answer = requests.Response()
+    answer.status_code, answer._content = status, b"<html>Bad Gateway</html>"
+
+    class Client:
+        def ask(self) -> None:
+            verify_rest_response(answer, "/api/2.0/mlflow/runs/create")
+
+        def upload(self) -> None:
+            answer.raise_for_status()
+
+        def cut(self) -> None:
+            raise requests.exceptions.ChunkedEncodingError("Connection broken")
+
+    remote = Reaching(Client(), "MLflow", remote=True)
+    for call in (remote.ask, remote.upload):
+        with pytest.raises(Exception, match=str(status)) as caught:
+            call()
+        assert isinstance(caught.value, UnavailableError) == away
+    with pytest.raises(UnavailableError):
+        remote.cut()
+
+
+def test_a_lost_worker_counts_through_an_outage(setup: Setup) -> None:
+    """What is read again after an outage holds no attempt that is still under way."""
+    lost = Result("interrupted", 2000, failure="lost", message="killed")
+    with away(MlflowClient, "set_terminated", {2}, "before"):
+        setup.drive(lambda _: lost)
+    assert setup.states() == ["not_available"] * 4
+    for attempts in setup.ledger.attempts().values():
+        assert [attempt.attempt for attempt in attempts] == [1, 2, 3]
+    setup.check_consistent()
 
 
 def test_waiting_grows_and_ends() -> None:

@@ -305,6 +305,37 @@ def test_forgotten_cells_leave_no_checkpoint(setup: Setup) -> None:
     assert not kept[1].exists()
 
 
+def test_a_cell_that_was_not_interrupted_begins_at_the_beginning(setup: Setup) -> None:
+    """A checkpoint that a failure recorded elsewhere, or a crash, has left is not gone on from."""
+    setup.drive(by_size({2: [ERROR], 3: [replace(LOST, failure=None, message="")]}))
+    kept = [setup.home.checkpoint(NAME, str(cell.id)) for cell in setup.cells[:2]]
+    found: dict[int, bool] = {}
+
+    def script(task: Task) -> Result:
+        assert task.checkpoint
+        found[task.hyperparameters.filter_size] = task.checkpoint.exists()
+        return DONE
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Recorder, "repair", lambda *_: None)
+        for path in kept:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"kept")
+        setup.drive(script, retry_failed=True)
+    assert found == {2: False, 3: True}
+
+
+def test_a_result_that_the_ledger_does_not_know_is_not_thrown_away(setup: Setup) -> None:
+    """A ledger brought back from an older copy: the study stops, and says what to do."""
+    with crash_at("tracker", "finish", "before", call=1):
+        setup.drive()
+    with closing(sqlite3.connect(setup.home.studies_db)) as ledger, ledger:
+        ledger.execute("DELETE FROM trials")
+        ledger.execute("DELETE FROM trial_user_attributes")
+    with pytest.raises(EcsweepError, match="ecsweep doctor --fix"):
+        setup.drive()
+
+
 STEPS = [
     ("tracker", "start"),
     ("ledger", "start"),

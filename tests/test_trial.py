@@ -1,5 +1,6 @@
 """Trials: real training of tiny models, and every way they can end."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -15,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
-from ec_sweep import building, evaluation, trial
+from ec_sweep import building, checkpoints, evaluation, trial
 from ec_sweep.attempts import AttemptFolder, Event, Result, Task
 from ec_sweep.datasets import Dataset
 from ec_sweep.hyperparameters import Hyperparameters
@@ -351,6 +352,13 @@ def test_a_checkpoint_is_written_in_time_and_a_damaged_one_is_left(runner: Runne
         assert result.metrics["epochs_run"] == 3
         said = [event.environment.get("resumed", "") for event in runner.events]
         assert any("from the beginning: its checkpoint cannot be read" in text for text in said)
+    for place in range(0, len(content), len(content) // 40):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
+        with contextlib.suppress(
+            checkpoints.UnreadableError
+        ):  # nothing else comes of a flipped bit
+            checkpoints.read(path)
+    path.write_bytes(content)
     other = dataclasses.replace(task, hyperparameters=dataclasses.replace(TINY, filters=5))
     runner.events = []
     assert trial.run(other, runner.events.append, lambda: None).outcome == "complete"
