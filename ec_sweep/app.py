@@ -91,8 +91,8 @@ def run_study(
         raise EcsweepError(
             "cells with deterministic: true need worker processes. Use --executor local."
         )
-    lock = study_lock(home, name, place.storage, options.wait)
-    with lock as held, interrupts.caught():
+    lock = study_lock(home, name, place.storage, options.wait, interrupts)
+    with interrupts.caught(), lock as held:
         ledger = open_ledger(home, place.storage, name)
         attempts = ledger.attempts()
         _check_measurements(home, attempts)

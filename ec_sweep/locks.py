@@ -74,14 +74,20 @@ class StudyLock:
 
 @contextmanager
 def study_lock(
-    home: Home, study: str, storage: str | None, wait: Callable[[str], None] | None = None
+    home: Home,
+    study: str,
+    storage: str | None,
+    wait: Callable[[str], None] | None = None,
+    interrupts: Callable[[], int] = lambda: 0,
 ) -> Iterator[StudyLock]:
     """Be the only driver of a study; the system frees the lock when this process dies.
 
-    With ``wait``, which is told what is waited for, wait until it is free.
+    With ``wait``, which is told what is waited for, wait until it is free, or
+    until there are ``interrupts``.
 
     Raises:
         EcsweepError: another driver holds it, with its host, process and start.
+        KeyboardInterrupt: the waiting was interrupted.
     """
     lock, said = StudyLock(home, study, storage), ""
     while holder := lock.take():
@@ -95,6 +101,8 @@ def study_lock(
             said = str(holder)
             wait(f"Waiting for {study}, which is being run by {said} (Ctrl-C ends the waiting).")
         time.sleep(_LOOK)
+        if interrupts():
+            raise KeyboardInterrupt
     try:
         yield lock
     finally:
