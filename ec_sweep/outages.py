@@ -18,7 +18,7 @@ _BROKEN = ("malformed", "not a database", "readonly database", "disk I/O error",
 """What SQLite says of a file that waiting does not mend."""
 
 
-_SHORTEST_WAIT, _LONGEST_WAIT = 1.0, 15.0  # seconds until a database that is away is tried again
+_SHORTEST_WAIT, _LONGEST_WAIT = 1.0, 5.0  # seconds until a database that is away is tried again
 
 _DELETED = "must be in the 'active' state"  # as MLflow says of a run in its bin
 
@@ -78,7 +78,8 @@ def _translate(error: Exception, what: str, remote: bool) -> None:
         return
     for cause in _causes(error):
         if _is_away(cause, remote):
-            raise UnavailableError(f"{what} cannot be reached ({_line(cause)}).") from error
+            root = _line([*_causes(cause)][-1])  # what wraps it says the same in many words
+            raise UnavailableError(f"{what} cannot be reached ({root}).") from error
         if getattr(cause, "error_code", "") == "RESOURCE_DOES_NOT_EXIST" or _DELETED in str(cause):
             raise EcsweepError(f"{what}: {_line(cause)} See: ecsweep doctor") from error
         if _from_sqlite(cause) and any(mark in str(cause) for mark in _BROKEN):
