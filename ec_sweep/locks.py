@@ -45,7 +45,7 @@ class StudyLock:
         if holder is None and self._server:
             try:
                 holder = self._server.take(me)
-            except BaseException:
+            except BaseException:  # Ctrl-C too: half a lock is none, and the error goes on
                 self._file.release()
                 raise
             if holder:

@@ -219,7 +219,7 @@ def _upgrade(path: Path, library: Library) -> None:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     engine = sqlalchemy.create_engine(url)
     try:
-        _upgrade_db(engine)  # type: ignore[no-untyped-call]
+        _upgrade_db(engine)  # type: ignore[no-untyped-call] # MLflow's own
     finally:
         engine.dispose()
 

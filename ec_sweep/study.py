@@ -133,7 +133,7 @@ class Driver:
             (self._alone if packed_too_tight else self._waiting).append(cell)
         try:
             self._loop(parent, interrupts)
-        except Exception:
+        except Exception:  # whatever ends the study: no worker and no attempt is left running
             self._end_at_once()
             raise
 

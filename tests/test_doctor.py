@@ -25,7 +25,7 @@ from ec_sweep.planning import Place
 from ec_sweep.tracking import Tracker
 from tests import test_study
 from tests.conftest import Ecsweep, alive, kill, wait_for
-from tests.test_study import DONE, ERROR, LOST, NAME, Setup, by_size, crash_at, dataset  # noqa: F401
+from tests.test_study import DONE, ERROR, LOST, NAME, Setup, by_size, crash_at
 
 OLD = time.time() - 86_400
 
@@ -111,14 +111,14 @@ class Home(Setup):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Path:  # noqa: F811
+def trained(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Path:
     root = tmp_path_factory.mktemp("trained")
     Home(root, dataset).train()
     return root
 
 
 @pytest.fixture
-def home(tmp_path: Path, dataset: Dataset, trained: Path) -> Home:  # noqa: F811
+def home(tmp_path: Path, dataset: Dataset, trained: Path) -> Home:
     """A finished study, in a home that was copied and told so."""
     shutil.copytree(trained, tmp_path / "home")
     home = Home(tmp_path / "home", dataset)
@@ -434,7 +434,7 @@ def test_files_of_living_processes_are_left_alone(home: Home) -> None:
     assert own.exists()
 
 
-def test_damaged_datasets_are_reported(home: Home, dataset: Dataset) -> None:  # noqa: F811
+def test_damaged_datasets_are_reported(home: Home, dataset: Dataset) -> None:
     """Cards and arrays at once, changed content with --deep."""
     enzyme = home.home.data / "enzyme"
     shutil.copytree(dataset.folder, enzyme / dataset.fingerprint)

@@ -28,12 +28,11 @@ from tests.test_study import (
     Quiet,
     ScriptedExecutor,
     Setup,
-    dataset,
     setup,
     template,
 )
 
-__all__ = ["dataset", "setup", "template"]  # fixtures
+__all__ = ["setup", "template"]  # fixtures
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import psutil
 import pytest
 import sqlalchemy
 
-from ec_sweep import building, databases, server_lock
+from ec_sweep import databases, server_lock
 from ec_sweep.attempts import Result, Task
 from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError
@@ -40,13 +40,6 @@ class Server:
         with databases.connection(self.storage) as connection:
             result = connection.execute(sqlalchemy.text(statement))
             return [tuple(row) for row in result] if result.returns_rows else []
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    home = Home(tmp_path_factory.mktemp("data"))
-    home.prepare()
-    return building.build_embedded(home, "enzyme")
 
 
 @pytest.fixture(scope="module")

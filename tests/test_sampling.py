@@ -373,8 +373,8 @@ def test_a_resumed_session_prunes_as_the_first_would_have(pruner: str) -> None:
     assert again == whole
 
 
-def test_a_cell_is_never_pruned_after_its_last_epoch() -> None:
-    """There is nothing to save by it."""
+def with_seven_trained() -> tuple[Proposer, Cell]:
+    """A median pruner that has seen seven cells of 27 epochs, each at a loss of 1; and the next."""
     cells = grid_of(8)
     memory = Memory(sampled(), "median", cells)
     proposer = memory.open()
@@ -383,25 +383,24 @@ def test_a_cell_is_never_pruned_after_its_last_epoch() -> None:
         for epoch in range(1, 28):
             proposer.observe(cell, epoch, {"val_loss": 1.0})
         memory.end(proposer, cell, Result("complete", 1, value=0.5), [1.0] * 27)
+    return proposer, cells[7]
+
+
+def test_a_cell_is_never_pruned_after_its_last_epoch() -> None:
+    """There is nothing to save by it."""
+    proposer, last = with_seven_trained()
     for epoch in range(1, 27):
-        assert proposer.observe(cells[7], epoch, {"val_loss": 9.0})
-    assert not proposer.observe(cells[7], 27, {"val_loss": 9.0})
+        assert proposer.observe(last, epoch, {"val_loss": 9.0})
+    assert not proposer.observe(last, 27, {"val_loss": 9.0})
 
 
 def test_an_attempt_from_the_start_forgets_the_epochs_of_the_one_before() -> None:
     """A cell that begins again is compared by what it has now, not by what it had."""
-    cells = grid_of(8)
-    memory = Memory(sampled(), "median", cells)
-    proposer = memory.open()
-    for cell in cells[:7]:
-        memory.start(proposer, cell)
-        for epoch in range(1, 28):
-            proposer.observe(cell, epoch, {"val_loss": 1.0})
-        memory.end(proposer, cell, Result("complete", 1, value=0.5), [1.0] * 27)
-    assert not proposer.observe(cells[7], 1, {"val_loss": 0.9})
-    assert not proposer.observe(cells[7], 2, {"val_loss": 0.5})
-    proposer.ended(cells[7], Result("interrupted", 1))
-    assert proposer.observe(cells[7], 1, {"val_loss": 9.0})
+    proposer, last = with_seven_trained()
+    assert not proposer.observe(last, 1, {"val_loss": 0.9})
+    assert not proposer.observe(last, 2, {"val_loss": 0.5})
+    proposer.ended(last, Result("interrupted", 1))
+    assert proposer.observe(last, 1, {"val_loss": 9.0})
 
 
 def test_a_pruned_cell_counts_for_tpe() -> None:

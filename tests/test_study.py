@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ec_sweep import building, report, sampling, spec
+from ec_sweep import report, sampling, spec
 from ec_sweep.attempts import AttemptFolder, Event, Result, Task
 from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError, StudyStoppedError
@@ -150,13 +150,6 @@ class Setup:
             assert sum(attempt.state == "complete" for attempt in attempts) <= 1
         assert all(run.status == "KILLED" for run in runs.values())  # a run without its trial
         assert not [path for path in self.home.work.iterdir() if path.is_dir()]
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    home = Home(tmp_path_factory.mktemp("data"))
-    home.prepare()
-    return building.build_embedded(home, "enzyme")
 
 
 @pytest.fixture(scope="module")

@@ -16,25 +16,17 @@ import numpy as np
 import psutil
 import pytest
 
-from ec_sweep import building, checkpoints, evaluation, trial
+from ec_sweep import checkpoints, evaluation, trial
 from ec_sweep.attempts import AttemptFolder, Event, Result, Task
 from ec_sweep.datasets import Dataset
 from ec_sweep.hyperparameters import Hyperparameters
 from ec_sweep.models import MODELS
-from ec_sweep.paths import Home
 from ec_sweep.training import Batches, Training
 
 TIMED = re.compile("seconds|latency|peak_memory").search
 TINY = Hyperparameters(
     length=40, train_size=72, filters=4, filter_size=3, hidden=(8,), batch_size=16, epochs=3
 )
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    home = Home(tmp_path_factory.mktemp("home"))
-    home.prepare()
-    return building.build_embedded(home, "enzyme")
 
 
 class Runner:
