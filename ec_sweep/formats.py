@@ -10,7 +10,7 @@ from ec_sweep import fasta, flatfile, headers, tabular
 from ec_sweep.errors import EcsweepError, nearest, printable
 from ec_sweep.fields import Fields
 from ec_sweep.headers import FORMATS
-from ec_sweep.opening import Block, Opened
+from ec_sweep.opening import BLOCK, Block, Opened
 from ec_sweep.parquet import ParquetTable
 
 _PARQUET = b"PAR1"
@@ -42,7 +42,7 @@ class Reading:
         opened: Opened | ParquetTable,
         name: str,
         parse: Callable[[Any], Fields],
-        blocks: Callable[[], Iterator[Any]],
+        blocks: Callable[..., Iterator[Any]],
     ) -> None:
         self.path = opened.path
         self.format = name  # as people say it: "UniProt TSV"
@@ -60,14 +60,14 @@ class Reading:
         """Bytes of the file on disk read so far."""
         return self._opened.position
 
-    def blocks(self) -> Iterator[Any]:
-        """Yield the blocks of the file, each whole entries, in bounded memory; once.
+    def blocks(self, size: int = BLOCK) -> Iterator[Any]:
+        """Yield the blocks of the file, each whole entries, some ``size`` bytes; once.
 
         Raises:
             EcsweepError: the file is damaged, or holds no records.
         """
         empty = True
-        for block in self._blocks():
+        for block in self._blocks(size=size):
             empty = empty and not _holds_something(block)
             yield block
         if empty:

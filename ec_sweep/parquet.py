@@ -12,7 +12,7 @@ from ec_sweep.tabular import NAMES, places
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_ROWS = 1 << 15  # rows of a block
+_ROW = 256  # bytes that a row is taken to have
 
 
 class ParquetTable:
@@ -37,11 +37,11 @@ class ParquetTable:
         for role, place in self._places.items():
             _reject_wrong_type(path, schema.field(place), role)
 
-    def blocks(self) -> "Iterator[pa.RecordBatch]":
-        """Yield the rows in batches."""
+    def blocks(self, size: int) -> "Iterator[pa.RecordBatch]":
+        """Yield the rows in batches of some ``size`` bytes."""
         names = [self._file.schema_arrow.names[place] for place in self._places.values()]
         rows, done = max(1, self._file.metadata.num_rows), 0
-        batches = self._file.iter_batches(_ROWS, columns=names, use_threads=False)
+        batches = self._file.iter_batches(max(1, size // _ROW), columns=names, use_threads=False)
         with self._errors():
             for batch in batches:
                 done += batch.num_rows
