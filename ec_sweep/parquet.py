@@ -64,7 +64,7 @@ class ParquetTable:
 
         try:
             yield
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: names not UTF-8
             what = " ".join(str(error).split())[:200]
             raise EcsweepError(
                 f"{self.path}: cut off or damaged Parquet file ({what}). Get it again."
@@ -105,8 +105,8 @@ def _bytes(column: "pa.Array") -> "pa.Array":
     if types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if types.is_list(column.type) or types.is_large_list(column.type):
-        rows = (row or () for row in column.to_pylist())
-        column = pa.array([";".join(value for value in row if value) for row in rows], pa.string())
+        rows = (row or () for row in column.cast(pa.list_(pa.binary())).to_pylist())
+        column = pa.array([b";".join(value for value in row if value) for row in rows], pa.binary())
     if types.is_integer(column.type):
         column = column.cast(pa.string())
     return pc.fill_null(column.cast(pa.binary()), b"")
