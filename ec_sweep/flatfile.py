@@ -9,8 +9,8 @@ from ec_sweep.fields import Fields
 from ec_sweep.opening import Block
 
 END = b"\n//\n"
-_END = re.compile(rb"^//[ \t]*(?:\n|\Z)", re.MULTILINE)
-_START = re.compile(rb"^(?=ID   )", re.MULTILINE)
+_END = re.compile(rb"\n//[ \t]*(?=\n|\Z)")  # begins with a literal, which is found fast
+_START = b"\nID   "
 _ACCESSION = re.compile(rb"AC   [ \t]*([^;\n]*)")
 _DESCRIPTION = re.compile(rb"(?:DE   .*(?:\n|\Z))+")
 # "EC=1.1.1.1 {ECO:...};" of today, "(EC 1.1.1.1)" of releases before 2008.
@@ -31,21 +31,19 @@ def parse(block: Block, path: Path) -> Fields:
 
     rows: list[tuple[bytes, bytes, bytes, bytes]] = []
     dropped: Counter[str] = Counter()
-    *texts, rest = _END.split(block.data)
+    *texts, rest = _END.split(b"\n" + block.data)
     if rest.strip():
-        line = block.line + block.data.count(b"\n", 0, len(block.data) - len(rest))
+        line = block.line + block.data.count(b"\n", 0, -len(rest.lstrip()))
         raise EcsweepError(
             f"{path}: line {line}: the file ends in the middle of the entry that begins here "
             "(no '//'). Get it again."
         )
     for text in texts:
-        *cut, entry = _START.split(text)
-        dropped["entry_without_end"] += sum(part.startswith(b"ID   ") for part in cut)
-        dropped["not_an_entry"] += sum(
-            bool(part.strip()) and not part.startswith(b"ID   ") for part in [*cut, entry]
-        )
-        if entry.startswith(b"ID   "):
-            rows.append(_entry(entry))
+        before, *cut = text.split(_START)
+        dropped["not_an_entry"] += bool(before.strip())
+        if cut:
+            rows.append(_entry(cut.pop()))
+        dropped["entry_without_end"] += len(cut)
     accession, numbers, sequence, length = (
         pa.array([row[column] for row in rows], pa.binary()) for column in range(4)
     )
@@ -53,7 +51,7 @@ def parse(block: Block, path: Path) -> Fields:
 
 
 def _entry(text: bytes) -> tuple[bytes, bytes, bytes, bytes]:
-    """Return the accession, EC numbers, sequence and length of an entry; what lacks is empty."""
+    """Return accession, EC numbers, sequence and length of an entry; what is not there is empty."""
     accession = _ACCESSION.match(text, text.find(b"\nAC   ") + 1)
     description = _DESCRIPTION.match(text, text.find(b"\nDE   ") + 1)
     numbers = _EC_NUMBER.findall(description[0]) if description else []

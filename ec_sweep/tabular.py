@@ -22,7 +22,8 @@ NAMES = {
     "sequence": ("sequence",),
     "length": ("length",),
 }
-_EC_NUMBER = re.compile(rb"\d+(\.(\d+|-|[nB]\d+)){3}")
+_EC_NUMBER = rb"\d+(?:\.(?:\d+|-|[nB]\d+)){3}"
+_EC_NUMBERS = re.compile(rb"[;,\s]*%s(?:[;,\s]+%s)*[;,\s]*" % (_EC_NUMBER, _EC_NUMBER))
 _LETTERS = re.compile(rb"[A-Za-z]+")
 
 
@@ -91,8 +92,7 @@ def cells(line: bytes, delimiter: bytes, quoted: bool) -> list[bytes] | None:
 
 def looks_like_ec(text: bytes) -> bool:
     """Say whether a text is one EC number or several."""
-    numbers = [number for number in re.split(rb"[;,\s]+", text) if number]
-    return bool(numbers) and all(map(_EC_NUMBER.fullmatch, numbers))
+    return _EC_NUMBERS.fullmatch(text) is not None
 
 
 def parse(block: Block, layout: Layout, path: Path, sequences: bool = True) -> Fields:
