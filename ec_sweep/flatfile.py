@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from ec_sweep.errors import EcsweepError
+from ec_sweep.errors import EcsweepError, printable
 from ec_sweep.fields import Fields
 from ec_sweep.opening import Block
 
@@ -25,12 +25,13 @@ def parse(block: Block, path: Path) -> Fields:
     description (DE): those of what it contains and includes, too.
 
     Raises:
-        EcsweepError: the file ends in the middle of an entry.
+        EcsweepError: the file does not begin with an entry, or ends in the middle of one.
     """
     import pyarrow as pa
 
     rows: list[tuple[bytes, bytes, bytes, bytes]] = []
     dropped: Counter[str] = Counter()
+    _reject_other_start(block, path)
     *texts, rest = _END.split(b"\n" + block.data)
     if rest.strip():
         line = block.line + block.data.count(b"\n", 0, -len(rest.lstrip()))
@@ -48,6 +49,17 @@ def parse(block: Block, path: Path) -> Fields:
         pa.array([row[column] for row in rows], pa.binary()) for column in range(4)
     )
     return Fields(accession, numbers, sequence, length, dropped=+dropped)
+
+
+def _reject_other_start(block: Block, path: Path) -> None:
+    text = block.data.lstrip(b"\n\t ")
+    if block.line == 1 and text and not text.startswith(_START[1:]):
+        line = 1 + block.data.count(b"\n", 0, -len(text))
+        shown = printable(text.partition(b"\n")[0][:60].decode(errors="replace"))
+        raise EcsweepError(
+            f"{path}: line {line}: a flat file begins with an ID line. Received: {shown!r}. "
+            "Is the start of the file missing?"
+        )
 
 
 def _entry(text: bytes) -> tuple[bytes, bytes, bytes, bytes]:

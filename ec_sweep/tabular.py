@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Names in the order in which they are believed, compared without case, "_" as a blank.
 NAMES = {
-    "accession": ("entry", "accession", "primary accession", "accession code", "uniprot id", "id"),
+    "accession": ("entry", "accession", "accession code", "uniprot id", "uniprot", "id"),
     "ec_numbers": ("ec number", "ec numbers", "ec", "ec-number", "ec-numbers"),
     "sequence": ("sequence",),
     "length": ("length",),

@@ -284,7 +284,8 @@ ERRORS = [
     (b"a\tb\n", Options(format="brenda-csv"), "line 1: BRENDA's table has 7 columns"),
     (b"P1\tMK\n", Options(format="fasta", labels=Path("x")), "line 1: FASTA begins with '>'"),
     (b"x\nMK\n>a\nMK\n", Options(format="fasta", labels=Path("x")), "line 1: FASTA begins with"),
-    (b"MK\n", Options(format="uniprot-dat"), "line 1: the file ends in the middle of the entry"),
+    (b"\nMK\n", Options(format="uniprot-dat"), "line 2: a flat file begins with an ID line. Rec"),
+    (FLAT[5:], Options(format="uniprot-dat"), "line 1: a flat file begins with an ID line"),
     (FLAT[:-3], Options(), r"line 27: the file ends in the middle of the entry .* \(no '//'\)"),
     (UNIPROT_TSV[:-3], Options(), r"line 3: the file ends in the middle of a row \(no_sequence"),
     (UNIPROT_TSV[:-2], Options(), r"line 3: the file ends .* \(length_mismatch\)"),
@@ -296,13 +297,14 @@ ERRORS = [
     (CLEAN_TSV[:24], Options(), "has a header but no records"),
     (b"Entry\tEC number\tEC Number\tSequence\n", Options(), "two columns are named 'EC number'"),
     (UNIPROT_TSV, Options(split_column="fold"), "has no column 'fold'. Its columns: Entry, "),
-    (UNIPROT_TSV, Options(pattern="x"), "--pattern reads headers of FASTA; this is a UniProt TSV"),
+    (UNIPROT_TSV, Options(pattern="x"), "--pattern reads headers of FASTA. Received: UniProt"),
     (UNIPROT_TSV, Options(format="tsv"), "--format must be one of uniprot-tsv, .* Did you mean"),
     (UNIPROT_FASTA, Options(), "its headers state no EC numbers. Give --labels TABLE .*sp.P1"),
     (BRENDA_FASTA, Options(split_column="fold"), "a BRENDA FASTA has no columns, so none named"),
     (FLAT, Options(family_column="fold"), "a UniProt flat file has no columns"),
     (BRENDA_CSV, Options(split_column="fold"), "has no header that could name 'fold'"),
     (FASTA, Options(pattern="(?P<ec>["), "--pattern: not a regular expression: unterminated"),
+    (FASTA, Options(pattern="(?u)x"), "--pattern: not a regular expression: bad inline flags"),
     (FASTA, Options(pattern="(?P<ec>.)"), "there is no accession. Received"),
     (FASTA, Options(format="parquet"), "cut off or damaged Parquet file"),
     (b"PAR1 and nothing else", Options(), "cut off or damaged Parquet file"),
@@ -349,8 +351,11 @@ def test_tables_of_labels_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(EcsweepError, match="has no header that could name 'fold'"):
         open_labels(path, Options(split_column="fold"))
     path.write_bytes(b"Entry\tEC number\tfold\nP1\t1.1.1.1\tf\n")
-    found, _ = rows(open_labels(path, Options(family_column="fold")))
+    options = Options(family_column="fold", labels=path)
+    found, _ = rows(open_labels(path, options))
     assert found == [(b"P1", b"1.1.1.1", None, None, None, b"f")]
+    assert read(tmp_path / "y", UNIPROT_FASTA, options)[0] == UNLABELLED
+    assert read(tmp_path / "y", UNIPROT_TSV, options)[0] == UNIPROT_ROWS
 
 
 def parquet(path: Path, **columns: Any) -> None:
@@ -396,6 +401,8 @@ def test_parquet_of_other_things(tmp_path: Path) -> None:
     parquet(path, entry=pa.array([], pa.string()), sequence=[], **{"ec number": []})
     with pytest.raises(EcsweepError, match="has a header but no records"):
         rows(open_file(path))
+    with pytest.raises(EcsweepError, match=r"is Parquet\. Received: --format fasta"):
+        open_file(path, Options(format="fasta"))
     parquet(path, entry=["P1"] * 9999, sequence=["MK"] * 9999, **{"ec number": [""] * 9999})
     whole = path.read_bytes()
     path.write_bytes(whole[:-20])
