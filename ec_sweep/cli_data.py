@@ -141,17 +141,26 @@ def list_datasets(as_json: Json = False, home: Home = HERE) -> None:
 @data_cli.command("show")
 def show_dataset(
     name: Annotated[str, typer.Argument(metavar="DATASET", help="A name or fingerprint.")],
+    class_names: Annotated[
+        Path | None,
+        typer.Option(
+            "--names",
+            metavar="FILE",
+            help="ENZYME's enzclass.txt, whose class names replace the built-in ones.",
+        ),
+    ] = None,
     as_json: Json = False,
     home: Home = HERE,
 ) -> None:
     """Show the card of a dataset: sizes, classes, what was dropped."""
-    from ec_sweep import datasets, output
+    from ec_sweep import datasets, names, output
 
     card = datasets.get(place(home).home, name).card
+    known = names.read(class_names) if class_names else None
     if as_json:
         output.print_json(card)
     else:
-        output.print_card(card)
+        output.print_card(card, known)
 
 
 @data_cli.command("verify")
