@@ -164,7 +164,7 @@ class Fetch:
 
     def _kept(self) -> str:
         if self._state is None:
-            return "Nothing is fetched yet: try the same command again."
+            return "Nothing is fetched yet."
         return (
             f"{self._state.count:,} of {self._state.total:,} proteins are kept in {self._part}: "
             "the same command goes on from there (--restart begins anew)."
@@ -234,9 +234,11 @@ def _alone(out: Path) -> Iterator[None]:
     """Keep other fetches from writing the same file."""
     from filelock import FileLock, Timeout
 
+    lock = out.with_name(f".{out.name}.lock")
     try:
-        with FileLock(out.with_name(f".{out.name}.lock"), timeout=0):
+        with FileLock(lock, timeout=0):
             yield
+            lock.unlink(missing_ok=True)  # done; nobody waits for it
     except Timeout:
         raise EcsweepError(f"{out} is being fetched by another process already.") from None
 

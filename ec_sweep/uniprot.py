@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+import re
 import time
 import zlib
 from collections.abc import Callable
@@ -25,6 +26,7 @@ _LONGEST_ASKED = 600.0  # seconds that the service may ask to wait; beyond, peop
 _LARGEST_PAGE = 256 * 2**20  # bytes; 500 of the longest proteins known are 20 MB
 _REDIRECTS = 5
 _TRY_AGAIN = frozenset({408, 425, 429})  # HTTP, beside all from 500 on
+_WHOLE_NUMBER = re.compile(r"[0-9]{1,15}")
 _NEEDED = frozenset({b"entry", b"ec number", b"sequence"})
 
 
@@ -131,7 +133,7 @@ class Service:
             if not response.is_redirect:
                 return response
             response.close()
-            address = self._here(urljoin(address, response.headers["Location"]), "redirects")
+            address = self._here(address, response.headers["Location"], "redirects")
         raise EcsweepError(f"{self._server.hostname} redirects without end, last to {address}.")
 
     def _check_status(self, response: "Response") -> None:
@@ -154,7 +156,7 @@ class Service:
         header, *rows = body.removesuffix(b"\n").split(b"\n")
         columns = header.lower().split(b"\t")
         total = response.headers.get("X-Total-Results", "")
-        if not total.isdecimal() or not set(columns) >= _NEEDED:
+        if not _WHOLE_NUMBER.fullmatch(total) or not set(columns) >= _NEEDED:
             raise EcsweepError(
                 f"{self._server.hostname} does not answer as UniProt's REST service does: a table "
                 "with the columns Entry, EC number and Sequence, and the header X-Total-Results. "
@@ -166,7 +168,7 @@ class Service:
                 raise _AgainError(f"sent a damaged page (row {number}: {_shown(row)})")
         following = response.links.get("next", {}).get("url")
         if following:
-            following = self._here(urljoin(address, following), "continues")
+            following = self._here(address, following, "continues")
             if not rows or following == address:
                 raise _AgainError("sent a page that leads nowhere")
         return Page(
@@ -179,17 +181,17 @@ class Service:
             following,
         )
 
-    def _here(self, address: str, how: str) -> str:
-        """Return an address of this server in the scheme that was asked for; others are errors."""
+    def _here(self, address: str, target: str, how: str) -> str:
+        """Return where a page leads: on this server, in the scheme asked for, or it is an error."""
         try:
-            found = urlsplit(address)
+            found = urlsplit(urljoin(address, target))
             same = (found.hostname, _port(found)) == (self._server.hostname, _port(self._server))
         except ValueError:
             same = False
         if not same:
             raise EcsweepError(
                 f"{self._server.hostname} {how} at another server, which is not followed: "
-                f"{printable(address)[:200]}"
+                f"{printable(target)[:200]}"
             )
         return urlunsplit(found._replace(scheme=self._server.scheme, netloc=self._server.netloc))
 

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -225,7 +226,7 @@ def test_all_pages_become_one_file_that_says_where_it_is_from(rest: Rest, fetch:
     assert found["sha256"] == hashlib.sha256(fetch.out.read_bytes()).hexdigest()
     assert (found["count"], found["query"]) == (23, QUERY)
     assert (found["release"], found["release_date"]) == ("2026_03", "02-September-2026")
-    left = {file.name for file in fetch.out.parent.iterdir()} - {".proteins.tsv.gz.lock"}
+    left = {file.name for file in fetch.out.parent.iterdir()}
     assert left == {"proteins.tsv.gz", "proteins.tsv.gz.json"}
     assert fetching.provenance(fetch.out) == found
     fetch.out.write_bytes(b"changed")
@@ -385,6 +386,14 @@ def test_another_search_does_not_go_on_in_the_same_part(rest: Rest, fetch: Run) 
     assert fetch.text == rest.text
 
 
+def test_two_fetches_do_not_write_the_same_file(fetch: Run) -> None:
+    """The second is told, and touches nothing."""
+    fetch.out.parent.mkdir()
+    with FileLock(fetch.out.with_name(".proteins.tsv.gz.lock")):
+        assert "is being fetched by another process" in fetch.fails()
+    fetch()
+
+
 def test_a_file_that_is_there_is_replaced_only_when_asked(rest: Rest, fetch: Run) -> None:
     """--force replaces a file, but not before the new one is complete."""
     fetch.out.parent.mkdir()
@@ -409,6 +418,8 @@ def test_a_file_that_is_there_is_replaced_only_when_asked(rest: Rest, fetch: Run
         (says(200, b"\n <html>sorry</html>"), "answered with a web page instead of data"),
         (says(302, Location="https://elsewhere.example/x"), "redirects at another server"),
         (says(301, Location="http://127.0.0.1:1/x"), "redirects at another server"),
+        (says(301, Location="http://[/"), "redirects at another server"),
+        (says(200, f"{HEADER}\n".encode(), X_Total_Results="9" * 5000), "does not answer as"),
         (says(200, b"Entry\tSequence\n", X_Total_Results="1"), "does not answer as UniProt's"),
         (says(200, HEADER.encode() + b"\n"), "does not answer as UniProt's"),
         (says(404), "refuses (404 Not Found)"),
