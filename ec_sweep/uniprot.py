@@ -112,7 +112,7 @@ class Service:
             with self._answer(address) as response:
                 self._check_status(response)
                 body = _body(response)
-        except RequestException as error:
+        except (RequestException, ValueError) as error:  # requests parses redirects, too
             if isinstance(error, ValueError) or "CERTIFICATE_VERIFY_FAILED" in str(error):
                 raise EcsweepError(f"{self._server.hostname}: {_one_line(str(error))}") from error
             raise _AgainError(_in_words(error)) from error

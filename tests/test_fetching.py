@@ -418,7 +418,7 @@ def test_a_file_that_is_there_is_replaced_only_when_asked(rest: Rest, fetch: Run
         (says(200, b"\n <html>sorry</html>"), "answered with a web page instead of data"),
         (says(302, Location="https://elsewhere.example/x"), "redirects at another server"),
         (says(301, Location="http://127.0.0.1:1/x"), "redirects at another server"),
-        (says(301, Location="http://[/"), "redirects at another server"),
+        (says(301, Location="http://[/"), "127.0.0.1: Invalid IPv6 URL"),
         (says(200, f"{HEADER}\n".encode(), X_Total_Results="9" * 5000), "does not answer as"),
         (says(200, b"Entry\tSequence\n", X_Total_Results="1"), "does not answer as UniProt's"),
         (says(200, HEADER.encode() + b"\n"), "does not answer as UniProt's"),
@@ -456,6 +456,8 @@ def test_the_next_page_stays_on_the_server(rest: Rest, fetch: Run) -> None:
     fetch()
     assert fetch.text == rest.text
     fetch.out.unlink()
+    rest.link = "http://[/uniprotkb/search?{query}"
+    assert "continues at another server" in fetch.fails()
     rest.link = "http://elsewhere.example/uniprotkb/search?{query}"
     assert "continues at another server, which is not followed" in fetch.fails()
 
