@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ec_sweep.cli_fetch import fetch_cli
 from ec_sweep.errors import EcsweepError, ExitCode
 from ec_sweep.options import HERE, Home, Json, check_range, place
 
@@ -17,6 +18,7 @@ data_cli = typer.Typer(
     invoke_without_command=True,
     rich_markup_mode=None,
 )
+data_cli.add_typer(fetch_cli)
 
 
 @data_cli.callback()
