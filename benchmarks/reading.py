@@ -24,6 +24,7 @@ WRAP = 60  # letters a line
 
 
 def wrapped(sequence: bytes, indent: bytes = b"") -> bytes:
+    """Return a sequence as lines of 60 letters."""
     lines = (sequence[at : at + WRAP] for at in range(0, len(sequence), WRAP))
     return b"".join(indent + line + b"\n" for line in lines)
 
@@ -104,6 +105,7 @@ def measure(path: Path, options: Options) -> str:
 
 
 def main() -> None:
+    """Write, read, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("table", type=Path)
     parser.add_argument("--dir", type=Path)
