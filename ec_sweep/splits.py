@@ -57,7 +57,7 @@ def _batches(accessions: "Column | Strings") -> Iterator[Strings]:
     """Yield the accessions as Python strings, not many at a time."""
     for start in range(0, len(accessions), _AT_ONCE):
         some = accessions[start : start + _AT_ONCE]
-        yield some if isinstance(some, np.ndarray) else np.array(some.to_pylist(), dtype=object)
+        yield some if isinstance(some, np.ndarray) else some.to_numpy(zero_copy_only=False)
 
 
 def hashed_order(accessions: "Column | Strings", seed: int, purpose: str) -> Indices:
@@ -110,7 +110,8 @@ def assign(
     ``random`` splits each class 6:2:2. ``identical`` and ``cluster`` keep each
     group of ``groups`` on one side and come as near to 6:2:2 as groups allow,
     in each class by the class that most of a group's members have. ``given``
-    takes ``given``. ``stratify=False`` splits all classes together.
+    takes ``given``. Groups are any numbers from 0 that a table can be as long as.
+    ``stratify=False`` splits all classes together.
 
     Raises:
         EcsweepError: a part stays empty.
@@ -154,32 +155,113 @@ def _targets(total: int) -> tuple[int, int, int]:
 def _by_rows(order: Indices, labels: Labels) -> Parts:
     """Split each class 6:2:2, protein by protein."""
     parts = np.empty(len(order), np.int8)
+    in_order = labels[order]
     for label in np.unique(labels):
-        rows = order[labels[order] == label]
+        rows = order[in_order == label]
         parts[rows] = np.repeat(np.arange(len(PARTS), dtype=np.int8), _targets(len(rows)))
     return parts
 
 
 def _by_groups(order: Indices, keys: Hashes, labels: Labels, groups: Groups) -> Parts:
-    """Split each class as near to 6:2:2 as whole groups allow."""
-    _, first, number = np.unique(groups[order], return_index=True, return_inverse=True)
-    keys_of_groups = _mixed(keys[order][first])[number]
-    parts = np.empty(len(order), np.int8)
-    parts[order] = np.searchsorted([0.6 * 2**64, 0.8 * 2**64], keys_of_groups.astype(float))
-    return parts
+    """Split each class as near to 6:2:2 as whole groups allow.
+
+    A group's place comes from its protein whose hash is the smallest.
+    """
+    in_order = groups[order]
+    first = np.full(int(groups.max(initial=-1)) + 1, len(order))
+    first[in_order[::-1]] = np.arange(len(order))[::-1]  # the last one written is the first member
+    # Numbered in the order of their first members, so that rows' order cannot matter.
+    by_first = np.argsort(first, kind="stable")
+    new_number = np.empty_like(by_first)
+    new_number[by_first] = np.arange(len(by_first))
+    number = new_number[groups]
+    sizes = np.bincount(number)
+    group_keys = _mixed(keys[order[first[by_first[: len(sizes)]]]])
+    classes = _majorities(number, labels, sizes)
+    parts = np.empty(len(sizes), np.int8)
+    for label in np.unique(classes):
+        chosen = np.flatnonzero(classes == label)
+        parts[chosen] = _placed(sizes[chosen], group_keys[chosen])
+    return parts[number]
 
 
 def _mixed(keys: Hashes) -> Hashes:
-    """Return other keys made of keys, independent of their size."""
+    """Return new keys made of keys (splitmix64).
+
+    The smallest hash of a large group is smaller than that of a small one, so it
+    cannot be the key itself: large groups would come first.
+    """
     keys = keys + np.uint64(0x9E3779B97F4A7C15)
     keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return keys ^ (keys >> np.uint64(31))
 
 
+def _majorities(number: Indices, labels: Labels, sizes: Indices) -> Labels:
+    """Return the class that most members of each group have, the first of equals."""
+    classes = np.empty(len(sizes), np.int64)
+    classes[number] = labels
+    several = np.flatnonzero(sizes[number] > 1)  # only these can differ
+    span = int(labels.max(initial=0)) + 1
+    pairs, counts = np.unique(number[several] * span + labels[several], return_counts=True)
+    rising = np.argsort(counts * span + (span - 1 - pairs % span), kind="stable")
+    classes[pairs[rising] // span] = pairs[rising] % span  # the last one written is the largest
+    return classes
+
+
+def _placed(sizes: Indices, keys: Hashes) -> Parts:
+    """Return the part of each group of a class.
+
+    The largest groups choose one by one, by chance among the parts that have room
+    for them; the many small ones then fill the room left, in a shuffled order. No
+    group takes more than half of valid or test while train has room, and three
+    groups are enough for no part to stay empty.
+    """
+    targets = np.array(_targets(int(sizes.sum())))
+    order = np.lexsort((keys, -sizes))
+    parts = np.empty(len(sizes), np.int8)
+    room = targets.copy()
+    chances = (_mixed(keys) >> np.uint64(11)) / 2.0**53  # below 1
+    for place, group in enumerate(order[:_ONE_BY_ONE]):
+        part = _chosen(int(sizes[group]), room, targets, len(order) - place, chances[group])
+        room[part] -= sizes[group]
+        parts[group] = part
+    rest = order[_ONE_BY_ONE:]
+    rest = rest[np.argsort(keys[rest], kind="stable")]
+    ends = np.cumsum(sizes[rest])
+    left = np.maximum(room, 0)
+    cuts = np.cumsum(left)[:-1] * (ends[-1] / left.sum()) if len(rest) else ends
+    parts[rest] = np.searchsorted(cuts, ends - sizes[rest] / 2, side="right")
+    return parts
+
+
+def _chosen(size: int, room: Indices, targets: Indices, groups_left: int, chance: float) -> int:
+    """Return the part that a group of a class falls into."""
+    empty = room == targets
+    if empty.sum() >= groups_left:
+        return int(np.flatnonzero(empty)[np.argmax(room[empty])])
+    fits = (room >= size) & (size <= targets * (1, 0.5, 0.5))
+    if not fits.any():
+        return int(np.argmax(room))
+    shares = np.cumsum(np.where(fits, room, 0))
+    return int(np.searchsorted(shares, chance * shares[-1], side="right"))
+
+
 def identical_groups(digests: "Column") -> Groups:
-    """Return a number for each row, the same where the digests (16 bytes each) are the same."""
-    return np.unique(np.array(digests.to_pylist()), return_inverse=True)[1].astype(np.int64)
+    """Return for each row the place of its digest (16 bytes) among the sorted distinct ones."""
+    import pyarrow as pa
+
+    whole = digests.combine_chunks() if isinstance(digests, pa.ChunkedArray) else digests
+    raw = np.frombuffer(whole.buffers()[1], ">u8")[2 * whole.offset :][: 2 * len(whole)]
+    high, low = raw[::2].astype(np.uint64), raw[1::2].astype(np.uint64)
+    order = np.argsort(high)
+    same = high[order][1:] == high[order][:-1]
+    if (same & (low[order][1:] != low[order][:-1])).any():  # as good as never
+        order = np.lexsort((low, high))
+        same = (high[order][1:] == high[order][:-1]) & (low[order][1:] == low[order][:-1])
+    groups = np.empty(len(whole), np.int64)
+    groups[order] = np.cumsum(np.append(False, ~same)[: len(whole)])
+    return groups
 
 
 def given_parts(names: "Column", where: str) -> Parts:
@@ -188,11 +270,26 @@ def given_parts(names: "Column", where: str) -> Parts:
     Raises:
         EcsweepError: a name is none of a part.
     """
-    found = [str(name).strip().lower() for name in names.to_pylist()]
-    unknown = sorted(set(found) - set(_NAMES))
-    if unknown:
-        raise EcsweepError(f"{where}: unknown parts {', '.join(map(printable, unknown[:5]))}.")
-    return np.array([_NAMES[name] for name in found], np.int8)
+    import pyarrow as pa
+
+    whole = names.combine_chunks() if isinstance(names, pa.ChunkedArray) else names
+    if not pa.types.is_dictionary(whole.type):
+        whole = whole.dictionary_encode()
+    values = [
+        v.decode(errors="replace") if isinstance(v, bytes) else v
+        for v in whole.dictionary.to_pylist()
+    ]
+    codes = np.array([_NAMES.get(v.strip().lower(), -1) for v in values] + [-1], np.int8)
+    indices = whole.indices.fill_null(len(values)).to_numpy(zero_copy_only=False)
+    parts: Parts = codes[indices]
+    if (parts < 0).any():
+        counts = np.bincount(indices, minlength=len(codes))
+        shown = [f"{v!r} ({n:,})" for v, n in zip([*values, ""], counts, strict=True) if n]
+        raise EcsweepError(
+            f"{where} must name a part in every row: train, valid (validation, val, dev) or test. "
+            f"Found: {printable(', '.join(shown[:8]))}{', …' * (len(shown) > 8)}."
+        )
+    return parts
 
 
 def shared(groups: Groups, parts: Parts) -> int:
