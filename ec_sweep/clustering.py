@@ -112,7 +112,7 @@ def families(
     rank = identical_groups(digests)  # its number is the place of a digest among the sorted ones
     first = np.full(int(rank.max(initial=-1)) + 1, -1, np.int64)
     first[rank[::-1]] = np.arange(len(rank))[::-1]
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = threads or os.cpu_count() or 1
     say(
         f"Families of {len(first):,} different sequences at {identity:.0%} identity: "
         f"MMseqs2 {program.version}, {threads} threads"

@@ -62,21 +62,19 @@ def _batches(accessions: "Column | Strings") -> Iterator[Strings]:
 
 def hashed_order(accessions: "Column | Strings", seed: int, purpose: str) -> Indices:
     """Return the indices that put the accessions into a fixed shuffled order."""
-    return _order(accessions, hashes(accessions, seed, purpose))
+    return np.argsort(_keys(accessions, seed, purpose))
 
 
-def _order(accessions: "Column | Strings", keys: Hashes) -> Indices:
-    """Return the order of the hashes, equal ones by accession: rows' order cannot matter."""
-    order = np.argsort(keys, kind="stable")
-    in_order = keys[order]
-    tied = in_order[1:] == in_order[:-1]
-    if not tied.any():
-        return order
-    places = np.flatnonzero(np.append(tied, False) | np.append(False, tied))  # rare, and few
-    rows = order[places]
-    text = [str(accessions[int(row)]) for row in rows]
-    order[places] = rows[sorted(range(len(rows)), key=lambda i: (int(keys[rows[i]]), text[i]))]
-    return order
+def _keys(accessions: "Column | Strings", seed: int, purpose: str) -> Hashes:
+    """Return hashes without ties: equal ones count up by accession, so that rows cannot matter."""
+    keys = hashes(accessions, seed, purpose)
+    in_order = np.sort(keys)
+    tied = in_order[1:][_equal_to_next(in_order)]
+    if len(tied):  # rare, and few
+        rows = np.flatnonzero(np.isin(keys, tied))
+        rows = rows[np.argsort([str(accessions[int(row)]) for row in rows])]
+        keys[rows] += np.arange(len(rows), dtype=np.uint64)
+    return keys
 
 
 def draw(accessions: "Column | Strings", size: int, seed: int, sample: int = 1) -> Indices:
@@ -122,12 +120,11 @@ def assign(
         parts = given
     else:
         labels = labels if stratify else np.zeros_like(labels)
-        keys = hashes(accessions, seed, "split")
-        order = _order(accessions, keys)
+        keys = _keys(accessions, seed, "split")
         if method == "random":
-            parts = _by_rows(order, labels)
+            parts = _by_rows(keys, labels)
         elif groups is not None:
-            parts = _by_groups(order, keys, labels, groups)
+            parts = _by_groups(keys, labels, groups)
         else:
             raise AssertionError(f"a split by {method} needs groups")
     sizes = np.bincount(parts, minlength=len(PARTS))
@@ -152,37 +149,33 @@ def _targets(total: int) -> tuple[int, int, int]:
     return train, valid, total - train - valid
 
 
-def _by_rows(order: Indices, labels: Labels) -> Parts:
+def _by_rows(keys: Hashes, labels: Labels) -> Parts:
     """Split each class 6:2:2, protein by protein."""
-    parts = np.empty(len(order), np.int8)
-    in_order = labels[order]
+    parts = np.empty(len(keys), np.int8)
     for label in np.unique(labels):
-        rows = order[in_order == label]
-        parts[rows] = np.repeat(np.arange(len(PARTS), dtype=np.int8), _targets(len(rows)))
+        rows = np.flatnonzero(labels == label)
+        own = keys[rows]
+        train, valid, _ = _targets(len(rows))
+        in_order = np.append(np.sort(own), np.iinfo(np.uint64).max)
+        parts[rows] = (own >= in_order[train]).astype(np.int8) + (own >= in_order[train + valid])
     return parts
 
 
-def _by_groups(order: Indices, keys: Hashes, labels: Labels, groups: Groups) -> Parts:
+def _by_groups(keys: Hashes, labels: Labels, groups: Groups) -> Parts:
     """Split each class as near to 6:2:2 as whole groups allow.
 
-    A group's place comes from its protein whose hash is the smallest.
+    A group's place comes from the smallest key among its proteins.
     """
-    in_order = groups[order]
-    first = np.full(int(groups.max(initial=-1)) + 1, len(order))
-    first[in_order[::-1]] = np.arange(len(order))[::-1]  # the last one written is the first member
-    # Numbered in the order of their first members, so that rows' order cannot matter.
-    by_first = np.argsort(first, kind="stable")
-    new_number = np.empty_like(by_first)
-    new_number[by_first] = np.arange(len(by_first))
-    number = new_number[groups]
-    sizes = np.bincount(number)
-    group_keys = _mixed(keys[order[first[by_first[: len(sizes)]]]])
-    classes = _majorities(number, labels, sizes)
+    sizes = np.bincount(groups)
+    group_keys = np.full(len(sizes), np.iinfo(np.uint64).max)
+    np.minimum.at(group_keys, groups, keys)
+    group_keys = _mixed(group_keys)
+    classes = _majorities(groups, labels, len(sizes))
     parts = np.empty(len(sizes), np.int8)
-    for label in np.unique(classes):
-        chosen = np.flatnonzero(classes == label)
+    for label in np.unique(labels):
+        chosen = np.flatnonzero((classes == label) & (sizes > 0))
         parts[chosen] = _placed(sizes[chosen], group_keys[chosen])
-    return parts[number]
+    return parts[groups]
 
 
 def _mixed(keys: Hashes) -> Hashes:
@@ -197,15 +190,15 @@ def _mixed(keys: Hashes) -> Hashes:
     return keys ^ (keys >> np.uint64(31))
 
 
-def _majorities(number: Indices, labels: Labels, sizes: Indices) -> Labels:
+def _majorities(groups: Groups, labels: Labels, size: int) -> Labels:
     """Return the class that most members of each group have, the first of equals."""
-    classes = np.empty(len(sizes), np.int64)
-    classes[number] = labels
-    several = np.flatnonzero(sizes[number] > 1)  # only these can differ
-    span = int(labels.max(initial=0)) + 1
-    pairs, counts = np.unique(number[several] * span + labels[several], return_counts=True)
-    rising = np.argsort(counts * span + (span - 1 - pairs % span), kind="stable")
-    classes[pairs[rising] // span] = pairs[rising] % span  # the last one written is the largest
+    classes = np.zeros(size, np.int32)
+    most = np.zeros(size, np.int32)
+    for label in np.unique(labels):
+        counts = np.bincount(groups[labels == label], minlength=size)
+        more = counts > most
+        classes[more] = label
+        most[more] = counts[more]
     return classes
 
 
@@ -218,20 +211,24 @@ def _placed(sizes: Indices, keys: Hashes) -> Parts:
     groups are enough for no part to stay empty.
     """
     targets = np.array(_targets(int(sizes.sum())))
-    order = np.lexsort((keys, -sizes))
     parts = np.empty(len(sizes), np.int8)
     room = targets.copy()
-    chances = (_mixed(keys) >> np.uint64(11)) / 2.0**53  # below 1
-    for place, group in enumerate(order[:_ONE_BY_ONE]):
-        part = _chosen(int(sizes[group]), room, targets, len(order) - place, chances[group])
+    many = len(sizes) > _ONE_BY_ONE
+    small = np.partition(sizes, -_ONE_BY_ONE)[-_ONE_BY_ONE] if many else 0
+    largest = np.flatnonzero(sizes > small)
+    largest = largest[np.lexsort((keys[largest], -sizes[largest]))]
+    chances = (_mixed(keys[largest]) >> np.uint64(11)) / 2.0**53  # below 1
+    for place, group in enumerate(largest):
+        part = _chosen(int(sizes[group]), room, targets, len(sizes) - place, chances[place])
         room[part] -= sizes[group]
         parts[group] = part
-    rest = order[_ONE_BY_ONE:]
-    rest = rest[np.argsort(keys[rest], kind="stable")]
-    ends = np.cumsum(sizes[rest])
-    left = np.maximum(room, 0)
-    cuts = np.cumsum(left)[:-1] * (ends[-1] / left.sum()) if len(rest) else ends
-    parts[rest] = np.searchsorted(cuts, ends - sizes[rest] / 2, side="right")
+    rest = np.flatnonzero(sizes <= small)
+    if len(rest):
+        rest = rest[np.argsort(keys[rest])]
+        ends = np.cumsum(sizes[rest])
+        left = np.maximum(room, 0)
+        cuts = np.cumsum(left)[:-1] * (ends[-1] / left.sum())
+        parts[rest] = np.searchsorted(cuts, ends - sizes[rest] / 2, side="right")
     return parts
 
 
@@ -252,16 +249,24 @@ def identical_groups(digests: "Column") -> Groups:
     import pyarrow as pa
 
     whole = digests.combine_chunks() if isinstance(digests, pa.ChunkedArray) else digests
-    raw = np.frombuffer(whole.buffers()[1], ">u8")[2 * whole.offset :][: 2 * len(whole)]
-    high, low = raw[::2].astype(np.uint64), raw[1::2].astype(np.uint64)
+    if not len(whole):
+        return np.empty(0, np.int64)
+    raw = np.frombuffer(whole.buffers()[1], np.uint64)[2 * whole.offset :][: 2 * len(whole)]
+    high, low = raw[::2].byteswap(), raw[1::2]
     order = np.argsort(high)
-    same = high[order][1:] == high[order][:-1]
-    if (same & (low[order][1:] != low[order][:-1])).any():  # as good as never
-        order = np.lexsort((low, high))
-        same = (high[order][1:] == high[order][:-1]) & (low[order][1:] == low[order][:-1])
+    same = _equal_to_next(high[order])
+    if (same & ~_equal_to_next(low[order])).any():  # as good as never
+        order = np.lexsort((low.byteswap(), high))
+        same = _equal_to_next(high[order]) & _equal_to_next(low[order])
     groups = np.empty(len(whole), np.int64)
-    groups[order] = np.cumsum(np.append(False, ~same)[: len(whole)])
+    groups[order[0]] = 0
+    groups[order[1:]] = np.cumsum(~same)
     return groups
+
+
+def _equal_to_next(values: Hashes) -> npt.NDArray[np.bool_]:
+    equal: npt.NDArray[np.bool_] = values[:-1] == values[1:]
+    return equal
 
 
 def given_parts(names: "Column", where: str) -> Parts:
