@@ -36,6 +36,7 @@ _NAMES = {
     "valid": 1, "validation": 1, "val": 1, "dev": 1,
     "test": 2, "testing": 2,
 }  # fmt: skip
+_LAST = np.iinfo(np.uint64).max
 _AT_ONCE = 1 << 16  # accessions that stand in memory as Python strings
 _ONE_BY_ONE = 300  # groups of a class, the largest, that are placed one by one
 
@@ -62,19 +63,20 @@ def _batches(accessions: "Column | Strings") -> Iterator[Strings]:
 
 def hashed_order(accessions: "Column | Strings", seed: int, purpose: str) -> Indices:
     """Return the indices that put the accessions into a fixed shuffled order."""
-    return np.argsort(_keys(accessions, seed, purpose))
-
-
-def _keys(accessions: "Column | Strings", seed: int, purpose: str) -> Hashes:
-    """Return hashes without ties: equal ones count up by accession, so that rows cannot matter."""
     keys = hashes(accessions, seed, purpose)
-    in_order = np.sort(keys)
+    order = np.argsort(keys)
+    return np.argsort(keys) if _untie(keys, keys[order], accessions) else order
+
+
+def _untie(keys: Hashes, in_order: Hashes, accessions: "Column | Strings") -> bool:
+    """Count equal keys up by accession, so that rows' order cannot matter; say if there are any."""
     tied = in_order[1:][_equal_to_next(in_order)]
-    if len(tied):  # rare, and few
-        rows = np.flatnonzero(np.isin(keys, tied))
-        rows = rows[np.argsort([str(accessions[int(row)]) for row in rows])]
-        keys[rows] += np.arange(len(rows), dtype=np.uint64)
-    return keys
+    if not len(tied):
+        return False
+    rows = np.flatnonzero(np.isin(keys, tied))  # rare, and few
+    rows = rows[np.argsort([str(accessions[int(row)]) for row in rows])]
+    keys[rows] += np.arange(len(rows), dtype=np.uint64)
+    return True
 
 
 def draw(accessions: "Column | Strings", size: int, seed: int, sample: int = 1) -> Indices:
@@ -120,7 +122,8 @@ def assign(
         parts = given
     else:
         labels = labels if stratify else np.zeros_like(labels)
-        keys = _keys(accessions, seed, "split")
+        keys = hashes(accessions, seed, "split")
+        _untie(keys, np.sort(keys), accessions)
         if method == "random":
             parts = _by_rows(keys, labels)
         elif groups is not None:
@@ -156,8 +159,9 @@ def _by_rows(keys: Hashes, labels: Labels) -> Parts:
         rows = np.flatnonzero(labels == label)
         own = keys[rows]
         train, valid, _ = _targets(len(rows))
-        in_order = np.append(np.sort(own), np.iinfo(np.uint64).max)
-        parts[rows] = (own >= in_order[train]).astype(np.int8) + (own >= in_order[train + valid])
+        ends = (train, train + valid)
+        first_of_valid, first_of_test = np.partition(np.append(own, _LAST), ends)[[*ends]]
+        parts[rows] = (own >= first_of_valid).astype(np.int8) + (own >= first_of_test)
     return parts
 
 
@@ -167,7 +171,7 @@ def _by_groups(keys: Hashes, labels: Labels, groups: Groups) -> Parts:
     A group's place comes from the smallest key among its proteins.
     """
     sizes = np.bincount(groups)
-    group_keys = np.full(len(sizes), np.iinfo(np.uint64).max)
+    group_keys = np.full(len(sizes), _LAST)
     np.minimum.at(group_keys, groups, keys)
     group_keys = _mixed(group_keys)
     classes = _majorities(groups, labels, len(sizes))
