@@ -187,6 +187,13 @@ def proteins() -> list[list[str]]:
         return [line.rstrip("\n").split("\t")[:5] for line in file][1:]
 
 
+@pytest.fixture(scope="session")
+def families() -> list[str]:
+    """The family of each row of the embedded sample."""
+    with gzip.open(packed("data") / "swissprot-sample.tsv.gz", "rt") as file:
+        return [line.rstrip("\n").split("\t")[5] for line in file][1:]
+
+
 @pytest.fixture
 def write_tsv(tmp_path: Path) -> Callable[..., Path]:
     """Write rows under UniProt's header to a TSV file, gzipped if its name says so."""
