@@ -213,6 +213,7 @@ clustering.families(
         assert time.monotonic() < deadline
         assert process.poll() is None, process.stderr and process.stderr.read()
         time.sleep(0.02)
+    time.sleep(1)  # until it waits
     assert list(tmp_path.glob("families-*"))
     process.send_signal(signal.SIGINT)
     assert "KeyboardInterrupt" in process.communicate(timeout=30)[1]
