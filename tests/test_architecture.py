@@ -12,7 +12,7 @@ ORDER = """
     ec enzyme_files names transfers
     uniprot fetching
     fields opening tabular fasta flatfile parquet headers formats
-    records recipes splits datasets building
+    records recipes splits clustering datasets building
     stopping metrics attempts checkpoints evaluation failures machine estimating training trial
     worker executors local_executor ledger ledger_store mlflow_store stored tracking experiments
     holders server_lock locks recording pruning sampling plan study planning published report
