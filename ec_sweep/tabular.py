@@ -37,9 +37,9 @@ class Layout:
     header: int = 1  # lines above the first row
 
 
-def places(path: Path, header: list[str], wanted: Iterable[str], named: dict[str, str]) -> dict[
-    str, int
-]:
+def places(
+    path: Path, header: list[str], wanted: Iterable[str], named: dict[str, str]
+) -> dict[str, int]:
     """Find columns by name, whatever their case.
 
     Args:
