@@ -1,6 +1,7 @@
 """Rows of the same accession made one record: EC numbers united, contradictions left out."""
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 LABEL_ROW = -1
 """Stands as length in the rows of label tables."""
+
+ROLES = ("part", "family")
+"""Columns that the user may have named."""
 
 Rows = npt.NDArray[np.int64]
 
@@ -38,13 +42,12 @@ def suspects(hashes: Hashes) -> Rows:
     return np.sort(order[np.append(same, False) | np.append(False, same)])
 
 
-def alone(ec: Codes, length: Codes) -> tuple[Mask, Counter[str]]:
-    """Say which rows with an accession of their own are kept, and count the others by reason."""
-    orphans, unlabelled = length == LABEL_ROW, ec == UNKNOWN
-    dropped = Counter(
-        label_without_sequence=int(orphans.sum()), no_label=int((unlabelled & ~orphans).sum())
-    )
-    return ~(orphans | unlabelled), +dropped
+def alone(ec: Codes, length: Codes, own: Mask) -> tuple[Mask, Counter[str]]:
+    """Say which rows with an accession of their own are kept; count the others by reason."""
+    orphans = own & (length == LABEL_ROW)
+    unlabelled = own & (ec == UNKNOWN) & ~orphans
+    dropped = Counter(label_without_sequence=int(orphans.sum()), no_label=int(unlabelled.sum()))
+    return own & ~orphans & ~unlabelled, +dropped
 
 
 def merge(rows: "pa.Table", numbers: Numbers) -> Merged:
@@ -58,7 +61,7 @@ def merge(rows: "pa.Table", numbers: Numbers) -> Merged:
         rows: the columns accession, ec, length and digest, and perhaps part and family.
         numbers: whose codes stand in ``ec``.
     """
-    accession = rows["accession"].combine_chunks().dictionary_encode()
+    accession = rows["accession"].combine_chunks().dictionary_encode()  # exact: texts, no hashes
     is_label = rows["length"].to_numpy() == LABEL_ROW
     order = np.argsort(accession.indices.to_numpy() * np.int64(2) + is_label, kind="stable")
     groups = _Groups(accession.indices.to_numpy()[order])
@@ -93,6 +96,87 @@ def merge(rows: "pa.Table", numbers: Numbers) -> Merged:
     )
 
 
+def taken(batches: "Iterable[pa.RecordBatch]", schema: "pa.Schema", rows: Rows) -> "pa.Table":
+    """Return some rows, by their number in order, of all batches."""
+    import pyarrow as pa
+
+    found, start = [], 0
+    for batch in batches:
+        low, high = np.searchsorted(rows, [start, start + len(batch)])
+        found.append(batch.take(pa.array(rows[low:high] - start)))
+        start += len(batch)
+    return pa.Table.from_batches(found, schema)
+
+
+class Result:
+    """The records that rows make, batch by batch, and counts of the rest."""
+
+    def __init__(self, suspects: Rows, merged: Merged, numbers: Numbers) -> None:
+        import pyarrow as pa
+
+        self.kept = 0
+        self.dropped = Counter(merged.dropped)
+        self._suspects, self._merged = suspects, merged
+        self._survivors = suspects[merged.kept]
+        # Codes are as threads met the texts; on disk the order of the texts stands.
+        order = sorted(range(len(numbers.texts)), key=numbers.texts.__getitem__)
+        self._place = np.argsort(order).astype(np.int32)
+        self._texts = pa.array([numbers.texts[code] for code in order], pa.string())
+
+    def schema(self, rows: "pa.Schema") -> "pa.Schema":
+        """Return the columns of records made of such rows."""
+        import pyarrow as pa
+
+        name = pa.dictionary(pa.int32(), pa.string())
+        columns = {"accession": pa.string(), "ec_numbers": name, "length": pa.int32()}
+        columns |= {"digest": pa.binary(DIGEST), "row": pa.int64()}
+        return pa.schema(columns | {role: name for role in ROLES if role in rows.names})
+
+    def records(self, batches: "Iterable[pa.RecordBatch]") -> "Iterator[pa.RecordBatch]":
+        """Yield the records of each batch of rows."""
+        start = 0
+        for batch in batches:
+            yield self._records(batch, start)
+            start += len(batch)
+
+    def _records(self, batch: "pa.RecordBatch", start: int) -> "pa.RecordBatch":
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        ec, length = batch["ec"].to_numpy().copy(), batch["length"].to_numpy()
+        own = np.ones(len(batch), bool)
+        own[self._within(self._suspects, start, len(batch))] = False
+        keep, dropped = alone(ec, length, own)
+        self.dropped += dropped
+        low, high = np.searchsorted(self._survivors, [start, start + len(batch)])
+        places = self._survivors[low:high] - start
+        keep[places] = True
+        ec[places] = self._merged.ec[low:high]
+        self.kept += int(keep.sum())
+        mask = pa.array(keep)
+        codes = pa.array(self._place[ec[keep]])
+        columns = {
+            "accession": batch["accession"].filter(mask),
+            "ec_numbers": pa.DictionaryArray.from_arrays(codes, self._texts),
+            "length": batch["length"].filter(mask),
+            "digest": batch["digest"].filter(mask),
+            "row": pa.array(start + np.flatnonzero(keep)),
+        }
+        for role in ROLES:
+            if role in batch.schema.names:
+                said = getattr(self._merged, role)[low:high]
+                survives = np.zeros(len(batch), bool)
+                survives[places] = True
+                column = pc.replace_with_mask(batch[role], pa.array(survives), said)
+                columns[role] = column.filter(mask).dictionary_encode()
+        return pa.record_batch(columns, schema=self.schema(batch.schema))
+
+    @staticmethod
+    def _within(rows: Rows, start: int, size: int) -> Rows:
+        low, high = np.searchsorted(rows, [start, start + size])
+        return rows[low:high] - start
+
+
 class _Groups:
     """Rows sorted by their group: the first of a group and its number, for each row."""
 
@@ -104,8 +188,8 @@ class _Groups:
 
     def any(self, found: Mask) -> Mask:
         """Say of each row whether ``found`` holds for one of its group."""
-        anywhere: Mask = np.bincount(self.number, found, len(self.starts)) > 0
-        return anywhere[self.number]
+        anywhere = np.bincount(self.number, found, len(self.starts)) > 0
+        return np.asarray(anywhere[self.number])
 
     def distinct(self, codes: Codes) -> tuple[Rows, Rows]:
         """Return groups and codes, each pair that occurs once, in order; unknown ones left out."""
@@ -125,7 +209,7 @@ def _united(groups: _Groups, codes: Codes, numbers: Numbers) -> Codes:
         found, of_row = np.unique(pairs, axis=0, return_inverse=True)
         unions = [numbers.union(one, other) for one, other in found.tolist()]
         united[group[now]] = np.array(unions, np.int32)[of_row]
-    return united[groups.number]
+    return np.asarray(united[groups.number])
 
 
 def _agreed(

@@ -99,8 +99,8 @@ class Opened:
                 tail = data[end:]
                 block = Block(data[:end], line)
                 line += block.data.count(b"\n")
-                if block := _without(block, skip):
-                    yield block
+                if rest := _without(block, skip):
+                    yield rest
         except _DamagedError as error:
             raise self._damaged(error, line + tail.count(b"\n")) from error
         if tail and (last := _without(Block(tail, line), skip)):

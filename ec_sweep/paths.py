@@ -55,6 +55,11 @@ class Home:
         """Built datasets, ``<name>/<fingerprint>/``."""
         return self.root / "data"
 
+    @property
+    def sources(self) -> Path:
+        """Imported files, ``<source>/``."""
+        return self.data / "sources"
+
     def reports(self, scale: str) -> Path:
         """Where the tables of one scale are written unless ``--out`` says otherwise."""
         return self.root / "reports" / scale

@@ -113,11 +113,11 @@ def check(fields: Fields, numbers: Numbers) -> Checked:
 
     accession = _trimmed(fields.accession)
     sequence, invalid = _upper(fields.sequence)
-    length = _lengths(sequence)
+    length = lengths(sequence)
     labels_only = _nulls(sequence)
     text = _EcTexts(fields.ec_numbers, numbers)
     faults = {
-        "no_accession": _lengths(accession) == 0,
+        "no_accession": lengths(accession) == 0,
         "invalid_accession": _unfit_accessions(accession),
         "no_sequence": (length == 0) & ~labels_only,
         "invalid_sequence": invalid,
@@ -174,7 +174,7 @@ def _views(column: "pa.Array") -> tuple[Codes, npt.NDArray[np.uint8]]:
     return starts, letters
 
 
-def _lengths(column: "pa.Array") -> Codes:
+def lengths(column: "pa.Array") -> Codes:
     """Return the bytes of each value, 0 of a null."""
     return np.diff(_views(column)[0])
 
@@ -248,7 +248,7 @@ def _upper(column: "pa.Array") -> "tuple[pa.Array, Mask]":
 
 def _unfit_accessions(column: "pa.Array") -> Mask:
     """Say which accessions are too long, no UTF-8, or hold what cannot be printed."""
-    unfit: Mask = _lengths(column) > LONGEST_ACCESSION
+    unfit: Mask = lengths(column) > LONGEST_ACCESSION
     for row in np.flatnonzero(_rows_with(column, _NOT_PLAIN)):
         try:
             unfit[row] |= not column[int(row)].as_py().decode().isprintable()
@@ -267,7 +267,7 @@ def _other_length(stated: "pa.Array | None", length: Codes) -> Mask:
     stated = _trimmed(stated)
     actual = pa.array(length).cast(pa.string()).cast(pa.binary())
     same = np.asarray(pc.equal(stated, actual).fill_null(True))
-    return ~same & (_lengths(stated) > 0)
+    return ~same & (lengths(stated) > 0)
 
 
 def _digests(sequences: "pa.Array") -> "pa.Array":

@@ -8,8 +8,10 @@ import ec_sweep
 PACKAGE = Path(ec_sweep.__file__).parent
 ORDER = """
     errors paths outages direct databases documents schemas refusals hyperparameters encoding
-    baselines models space cell spec ec records recipes splits clustering datasets building stopping
-    metrics attempts checkpoints evaluation failures machine estimating training trial worker executors
+    baselines models space cell spec ec fields opening tabular fasta
+    flatfile parquet headers formats splits clustering records merging sources importing recipes
+    datasets building stopping metrics
+    attempts checkpoints evaluation failures machine estimating training trial worker executors
     local_executor ledger ledger_store mlflow_store stored tracking experiments holders
     server_lock locks recording pruning sampling plan study planning published report evidence
     claims analysis layouts supplement tables figures publishing progress findings doctor_files
