@@ -165,18 +165,23 @@ class _EcTexts:
 
 
 def _views(column: "pa.Array") -> tuple[Codes, npt.NDArray[np.uint8]]:
-    """Return where the values of a binary column end and begin, and their bytes, uncopied."""
+    """Return where the values of a binary column begin and end, and their bytes, uncopied."""
     _, offsets, data = column.buffers()
     if not len(column):
         return np.zeros(1, np.int32), np.empty(0, np.uint8)
-    starts = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1]
-    letters = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
-    return starts, letters
+    ends = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1]
+    every = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
+    return ends - ends[0], every[ends[0] : ends[-1]]
 
 
 def lengths(column: "pa.Array") -> Codes:
     """Return the bytes of each value, 0 of a null."""
     return np.diff(_views(column)[0])
+
+
+def letters(column: "pa.Array") -> npt.NDArray[np.uint8]:
+    """Return the bytes of all values behind each other."""
+    return _views(column)[1]
 
 
 def _nulls(column: "pa.Array") -> Mask:
@@ -185,10 +190,9 @@ def _nulls(column: "pa.Array") -> Mask:
 
 def _rows_with(column: "pa.Array", strange: Mask) -> Mask:
     """Say which values hold one of the bytes that ``strange`` marks by their number."""
-    starts, letters = _views(column)
-    places = np.flatnonzero(strange[letters[starts[0] : starts[-1]]]) + starts[0]
+    ends, data = _views(column)
     found = np.zeros(len(column), bool)
-    found[np.searchsorted(starts, places, "right") - 1] = True
+    found[np.searchsorted(ends, np.flatnonzero(strange[data]), "right") - 1] = True
     return found
 
 
@@ -238,8 +242,7 @@ def _upper(column: "pa.Array") -> "tuple[pa.Array, Mask]":
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    starts, letters = _views(column)
-    extremes = pc.min_max(pa.array(letters[starts[0] : starts[-1]])).as_py()
+    extremes = pc.min_max(pa.array(letters(column))).as_py()
     if (extremes["min"] or ord("A")) >= ord("A") and (extremes["max"] or 0) <= ord("Z"):
         return column, np.zeros(len(column), bool)  # nearly always, and much faster
     upper = _as_bytes(pc.ascii_upper(pc.ascii_trim_whitespace(_as_text(column))))
@@ -276,7 +279,7 @@ def _digests(sequences: "pa.Array") -> "pa.Array":
 
     digest = hashlib.blake2b
     found = b"".join(
-        [digest(letters or b"", digest_size=DIGEST).digest() for letters in sequences.to_pylist()]
+        [digest(one or b"", digest_size=DIGEST).digest() for one in sequences.to_pylist()]
     )
     return pa.Array.from_buffers(pa.binary(DIGEST), len(sequences), [None, pa.py_buffer(found)])
 
