@@ -36,6 +36,7 @@ _NAMES = {
     "valid": 1, "validation": 1, "val": 1, "dev": 1,
     "test": 2, "testing": 2,
 }  # fmt: skip
+_LAST = np.iinfo(np.uint64).max
 _AT_ONCE = 1 << 16  # accessions that stand in memory as Python strings
 _ONE_BY_ONE = 300  # groups of a class, the largest, that are placed one by one
 
@@ -57,26 +58,25 @@ def _batches(accessions: "Column | Strings") -> Iterator[Strings]:
     """Yield the accessions as Python strings, not many at a time."""
     for start in range(0, len(accessions), _AT_ONCE):
         some = accessions[start : start + _AT_ONCE]
-        yield some if isinstance(some, np.ndarray) else np.array(some.to_pylist(), dtype=object)
+        yield some if isinstance(some, np.ndarray) else some.to_numpy(zero_copy_only=False)
 
 
 def hashed_order(accessions: "Column | Strings", seed: int, purpose: str) -> Indices:
     """Return the indices that put the accessions into a fixed shuffled order."""
-    return _order(accessions, hashes(accessions, seed, purpose))
+    keys = hashes(accessions, seed, purpose)
+    order = np.argsort(keys)
+    return np.argsort(keys) if _untie(keys, keys[order], accessions) else order
 
 
-def _order(accessions: "Column | Strings", keys: Hashes) -> Indices:
-    """Return the order of the hashes, equal ones by accession: rows' order cannot matter."""
-    order = np.argsort(keys, kind="stable")
-    in_order = keys[order]
-    tied = in_order[1:] == in_order[:-1]
-    if not tied.any():
-        return order
-    places = np.flatnonzero(np.append(tied, False) | np.append(False, tied))  # rare, and few
-    rows = order[places]
-    text = [str(accessions[int(row)]) for row in rows]
-    order[places] = rows[sorted(range(len(rows)), key=lambda i: (int(keys[rows[i]]), text[i]))]
-    return order
+def _untie(keys: Hashes, in_order: Hashes, accessions: "Column | Strings") -> bool:
+    """Count equal keys up by accession, so that rows' order cannot matter; say if there are any."""
+    tied = in_order[1:][_equal_to_next(in_order)]
+    if not len(tied):
+        return False
+    rows = np.flatnonzero(np.isin(keys, tied))  # rare, and few
+    rows = rows[np.argsort([str(accessions[int(row)]) for row in rows])]
+    keys[rows] += np.arange(len(rows), dtype=np.uint64)
+    return True
 
 
 def draw(accessions: "Column | Strings", size: int, seed: int, sample: int = 1) -> Indices:
@@ -110,7 +110,8 @@ def assign(
     ``random`` splits each class 6:2:2. ``identical`` and ``cluster`` keep each
     group of ``groups`` on one side and come as near to 6:2:2 as groups allow,
     in each class by the class that most of a group's members have. ``given``
-    takes ``given``. ``stratify=False`` splits all classes together.
+    takes ``given``. Groups are any numbers from 0 that a table can be as long as.
+    ``stratify=False`` splits all classes together.
 
     Raises:
         EcsweepError: a part stays empty.
@@ -122,11 +123,11 @@ def assign(
     else:
         labels = labels if stratify else np.zeros_like(labels)
         keys = hashes(accessions, seed, "split")
-        order = _order(accessions, keys)
+        _untie(keys, np.sort(keys), accessions)
         if method == "random":
-            parts = _by_rows(order, labels)
+            parts = _by_rows(keys, labels)
         elif groups is not None:
-            parts = _by_groups(order, keys, labels, groups)
+            parts = _by_groups(keys, labels, groups)
         else:
             raise AssertionError(f"a split by {method} needs groups")
     sizes = np.bincount(parts, minlength=len(PARTS))
@@ -151,35 +152,125 @@ def _targets(total: int) -> tuple[int, int, int]:
     return train, valid, total - train - valid
 
 
-def _by_rows(order: Indices, labels: Labels) -> Parts:
+def _by_rows(keys: Hashes, labels: Labels) -> Parts:
     """Split each class 6:2:2, protein by protein."""
-    parts = np.empty(len(order), np.int8)
+    parts = np.empty(len(keys), np.int8)
     for label in np.unique(labels):
-        rows = order[labels[order] == label]
-        parts[rows] = np.repeat(np.arange(len(PARTS), dtype=np.int8), _targets(len(rows)))
+        rows = np.flatnonzero(labels == label)
+        own = keys[rows]
+        train, valid, _ = _targets(len(rows))
+        ends = (train, train + valid)
+        first_of_valid, first_of_test = np.partition(np.append(own, _LAST), ends)[[*ends]]
+        parts[rows] = (own >= first_of_valid).astype(np.int8) + (own >= first_of_test)
     return parts
 
 
-def _by_groups(order: Indices, keys: Hashes, labels: Labels, groups: Groups) -> Parts:
-    """Split each class as near to 6:2:2 as whole groups allow."""
-    _, first, number = np.unique(groups[order], return_index=True, return_inverse=True)
-    keys_of_groups = _mixed(keys[order][first])[number]
-    parts = np.empty(len(order), np.int8)
-    parts[order] = np.searchsorted([0.6 * 2**64, 0.8 * 2**64], keys_of_groups.astype(float))
-    return parts
+def _by_groups(keys: Hashes, labels: Labels, groups: Groups) -> Parts:
+    """Split each class as near to 6:2:2 as whole groups allow.
+
+    A group's place comes from the smallest key among its proteins.
+    """
+    sizes = np.bincount(groups)
+    group_keys = np.full(len(sizes), _LAST)
+    np.minimum.at(group_keys, groups, keys)
+    group_keys = _mixed(group_keys)
+    classes = _majorities(groups, labels, len(sizes))
+    parts = np.empty(len(sizes), np.int8)
+    for label in np.unique(labels):
+        chosen = np.flatnonzero((classes == label) & (sizes > 0))
+        parts[chosen] = _placed(sizes[chosen], group_keys[chosen])
+    return parts[groups]
 
 
 def _mixed(keys: Hashes) -> Hashes:
-    """Return other keys made of keys, independent of their size."""
+    """Return new keys made of keys (splitmix64).
+
+    The smallest hash of a large group is smaller than that of a small one, so it
+    cannot be the key itself: large groups would come first.
+    """
     keys = keys + np.uint64(0x9E3779B97F4A7C15)
     keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return keys ^ (keys >> np.uint64(31))
 
 
+def _majorities(groups: Groups, labels: Labels, size: int) -> Labels:
+    """Return the class that most members of each group have, the first of equals."""
+    classes = np.zeros(size, np.int32)
+    most = np.zeros(size, np.int32)
+    for label in np.unique(labels):
+        counts = np.bincount(groups[labels == label], minlength=size)
+        more = counts > most
+        classes[more] = label
+        most[more] = counts[more]
+    return classes
+
+
+def _placed(sizes: Indices, keys: Hashes) -> Parts:
+    """Return the part of each group of a class.
+
+    The largest groups choose one by one, by chance among the parts that have room
+    for them; the many small ones then fill the room left, in a shuffled order. No
+    group takes more than half of valid or test while train has room, and three
+    groups are enough for no part to stay empty.
+    """
+    targets = np.array(_targets(int(sizes.sum())))
+    parts = np.empty(len(sizes), np.int8)
+    room = targets.copy()
+    many = len(sizes) > _ONE_BY_ONE
+    small = np.partition(sizes, -_ONE_BY_ONE)[-_ONE_BY_ONE] if many else 0
+    largest = np.flatnonzero(sizes > small)
+    largest = largest[np.lexsort((keys[largest], -sizes[largest]))]
+    chances = (_mixed(keys[largest]) >> np.uint64(11)) / 2.0**53  # below 1
+    for place, group in enumerate(largest):
+        part = _chosen(int(sizes[group]), room, targets, len(sizes) - place, chances[place])
+        room[part] -= sizes[group]
+        parts[group] = part
+    rest = np.flatnonzero(sizes <= small)
+    if len(rest):
+        rest = rest[np.argsort(keys[rest])]
+        ends = np.cumsum(sizes[rest])
+        left = np.maximum(room, 0)
+        cuts = np.cumsum(left)[:-1] * (ends[-1] / left.sum())
+        parts[rest] = np.searchsorted(cuts, ends - sizes[rest] / 2, side="right")
+    return parts
+
+
+def _chosen(size: int, room: Indices, targets: Indices, groups_left: int, chance: float) -> int:
+    """Return the part that a group of a class falls into."""
+    empty = room == targets
+    if empty.sum() >= groups_left:
+        return int(np.flatnonzero(empty)[np.argmax(room[empty])])
+    fits = (room >= size) & (size <= targets * (1, 0.5, 0.5))
+    if not fits.any():
+        return int(np.argmax(room))
+    shares = np.cumsum(np.where(fits, room, 0))
+    return int(np.searchsorted(shares, chance * shares[-1], side="right"))
+
+
 def identical_groups(digests: "Column") -> Groups:
-    """Return a number for each row, the same where the digests (16 bytes each) are the same."""
-    return np.unique(np.array(digests.to_pylist()), return_inverse=True)[1].astype(np.int64)
+    """Return for each row the place of its digest (16 bytes) among the sorted distinct ones."""
+    import pyarrow as pa
+
+    whole = digests.combine_chunks() if isinstance(digests, pa.ChunkedArray) else digests
+    if not len(whole):
+        return np.empty(0, np.int64)
+    raw = np.frombuffer(whole.buffers()[1], np.uint64)[2 * whole.offset :][: 2 * len(whole)]
+    high, low = raw[::2].byteswap(), raw[1::2]
+    order = np.argsort(high)
+    same = _equal_to_next(high[order])
+    if (same & ~_equal_to_next(low[order])).any():  # as good as never
+        order = np.lexsort((low.byteswap(), high))
+        same = _equal_to_next(high[order]) & _equal_to_next(low[order])
+    groups = np.empty(len(whole), np.int64)
+    groups[order[0]] = 0
+    groups[order[1:]] = np.cumsum(~same)
+    return groups
+
+
+def _equal_to_next(values: Hashes) -> npt.NDArray[np.bool_]:
+    equal: npt.NDArray[np.bool_] = values[:-1] == values[1:]
+    return equal
 
 
 def given_parts(names: "Column", where: str) -> Parts:
@@ -188,11 +279,26 @@ def given_parts(names: "Column", where: str) -> Parts:
     Raises:
         EcsweepError: a name is none of a part.
     """
-    found = [str(name).strip().lower() for name in names.to_pylist()]
-    unknown = sorted(set(found) - set(_NAMES))
-    if unknown:
-        raise EcsweepError(f"{where}: unknown parts {', '.join(map(printable, unknown[:5]))}.")
-    return np.array([_NAMES[name] for name in found], np.int8)
+    import pyarrow as pa
+
+    whole = names.combine_chunks() if isinstance(names, pa.ChunkedArray) else names
+    if not pa.types.is_dictionary(whole.type):
+        whole = whole.dictionary_encode()
+    values = [
+        v.decode(errors="replace") if isinstance(v, bytes) else v
+        for v in whole.dictionary.to_pylist()
+    ]
+    codes = np.array([_NAMES.get(v.strip().lower(), -1) for v in values] + [-1], np.int8)
+    indices = whole.indices.fill_null(len(values)).to_numpy(zero_copy_only=False)
+    parts: Parts = codes[indices]
+    if (parts < 0).any():
+        counts = np.bincount(indices, minlength=len(codes))
+        shown = [f"{v!r} ({n:,})" for v, n in zip([*values, ""], counts, strict=True) if n]
+        raise EcsweepError(
+            f"{where} must name a part in every row: train, valid (validation, val, dev) or test. "
+            f"Found: {printable(', '.join(shown[:8]))}{', …' * (len(shown) > 8)}."
+        )
+    return parts
 
 
 def shared(groups: Groups, parts: Parts) -> int:
