@@ -24,9 +24,10 @@ from ec_sweep import formats, merging, records, sources, splits
 from ec_sweep.errors import EcsweepError
 from ec_sweep.formats import Options, Reading
 from ec_sweep.paths import Home, write_atomically
-from ec_sweep.records import Checked, Migrate, Numbers
+from ec_sweep.records import Checked, Numbers
 from ec_sweep.sources import RECORDS, SEQUENCES, Source
 from ec_sweep.splits import Hashes
+from ec_sweep.transfers import Migrated, Transfers, summary
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,8 +44,8 @@ def import_files(
     name: str,
     paths: Sequence[Path],
     options: Options,
-    migrate: Migrate,
-    watch: Watch = lambda done, total: None,
+    transfers: Transfers,
+    watch: Watch = lambda *_: None,
 ) -> Source:
     """Import files under a name; a source that had it is replaced when the new one is complete.
 
@@ -61,7 +62,7 @@ def import_files(
         sources.remove_stale(folder)  # we hold the lock: who made them is gone
         aside = Path(tempfile.mkdtemp(dir=folder, prefix=sources.ASIDE))
         try:
-            card = write(aside, name, paths, options, migrate, watch).card
+            card = write(aside, name, paths, options, transfers, watch).card
             content = folder / aside.name.replace(sources.ASIDE, sources.CONTENT)
             aside.rename(content)
             # From this instant on the source is the new one.
@@ -77,15 +78,15 @@ def write(
     name: str,
     paths: Sequence[Path],
     options: Options,
-    migrate: Migrate,
-    watch: Watch = lambda done, total: None,
+    transfers: Transfers,
+    watch: Watch = lambda *_: None,
 ) -> Source:
     """Write the columns of a source into an empty folder."""
     _reject_twice(paths)
     readings = [formats.open_file(path, options) for path in paths]
     if options.labels:
         readings.append(formats.open_labels(options.labels, options))
-    numbers = Numbers(migrate)
+    numbers = Numbers(transfers)
     with ThreadPoolExecutor(threads()) as pool:
         digests = [pool.submit(file_digest, reading.path) for reading in readings]
         with _Sink(folder, options) as sink:
@@ -116,7 +117,8 @@ def write(
         "records_in": found,
         "records_kept": kept,
         "dropped": dict(sorted(dropped.items())),
-        "migrations": dict(sorted(sink.changes.items())),
+        "transfers": list(transfers.origin),
+        "migrations": summary(sink.migrated.items()),
         "columns": options.named,
     }
     return Source(folder, card)
@@ -167,7 +169,7 @@ class _Sink:
     hashes: list[Hashes] = field(default_factory=list)
     files: list[dict[str, Any]] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
-    changes: Counter[str] = field(default_factory=Counter)
+    migrated: Counter[Migrated] = field(default_factory=Counter)
     _open: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> "_Sink":
@@ -207,7 +209,7 @@ class _Sink:
         file["records"] += checked.records
         file["dropped"] = dict(Counter(file["dropped"]) + checked.dropped)
         self.dropped += checked.dropped
-        self.changes += checked.changes
+        self.migrated += checked.migrated
         if not len(checked.accession):
             return
         self.hashes.append(hashes)

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from ec_sweep import tables
+from ec_sweep import names, tables
 from ec_sweep.databases import shown
 from ec_sweep.errors import printable
 from ec_sweep.layouts import Table
@@ -105,9 +105,14 @@ def _axis_in_words(axis: Axis) -> str:
 
 
 def print_card(card: dict[str, Any]) -> None:
-    """Print a dataset's card, a line for each key."""
+    """Print a dataset's card, a line for each key, and under its classes what they are."""
     for key, value in card.items():
         typer.echo(printable(f"{key.replace('_', ' ')}: {_in_words(value)}"))
+        if key == "classes":
+            meanings = {name: names.name_of(name) for name in value}
+            for name, meaning in meanings.items():
+                if meaning:
+                    typer.echo(f"    {printable(name):5} {meaning}")
 
 
 def _in_words(value: object) -> str:

@@ -1,34 +1,30 @@
 """Records checked by columns: what cannot be used is left out and counted by reason."""
 
 import hashlib
-import re
 import threading
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from ec_sweep import ec
 from ec_sweep.fields import Fields
+from ec_sweep.transfers import Migrated, Transfers
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_EC_NUMBER = re.compile(r"\d+(\.(\d+|-|[nB]\d+)){3}")
 
 LONGEST_ACCESSION = 255  # bytes
 DIGEST = 16  # bytes
 UNKNOWN = -1
 """Code of EC numbers that another table states."""
-_INVALID = -2
+_INVALID, _DELETED = -2, -3
 
 Codes = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
-EcNumbers = tuple[str, ...]
-Migrate = Callable[[EcNumbers], tuple[EcNumbers, tuple[str, ...]]]
-"""Gives the numbers of today for a protein's numbers, and what was done, in words."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +42,8 @@ class Checked:
     part: "pa.Array | None"
     family: "pa.Array | None"
     dropped: Counter[str]
-    changes: Counter[str]
-    """Records whose EC numbers were migrated, by what was done."""
+    migrated: Counter[Migrated]
+    """How many records had their EC numbers changed, by what became of them."""
 
     @property
     def records(self) -> int:
@@ -61,25 +57,27 @@ class Numbers:
     Threads may share one.
     """
 
-    def __init__(self, migrate: Migrate) -> None:
+    def __init__(self, transfers: Transfers) -> None:
         self.texts: list[str] = []
         """Of each code the numbers in their one way of writing."""
-        self._migrate = migrate
+        self._transfers = transfers
         self._codes: dict[str, int] = {}
-        self._known: dict[bytes, tuple[int, tuple[str, ...]]] = {}
+        self._known: dict[bytes, tuple[int, Migrated | None]] = {}
         self._unions: dict[tuple[int, int], int] = {}
         self._lock = threading.Lock()
 
-    def parse(self, text: bytes) -> tuple[int, tuple[str, ...]]:
-        """Return the code of numbers as written, joined by ``;``, and what migration did."""
+    def parse(self, text: bytes) -> tuple[int, Migrated | None]:
+        """Return the code of the numbers that a text states, and what migration did to them."""
         found = self._known.get(text)
         if found is None:
-            stated = (number.strip() for number in text.decode("utf-8", "replace").split(";"))
-            numbers = tuple(sorted({number for number in stated if number}))
-            if not all(map(_EC_NUMBER.fullmatch, numbers)):
-                return _INVALID, ()  # not kept: of nonsense there is no end
-            numbers, changes = self._migrate(numbers)
-            found = self._known[text] = self._code(numbers), changes
+            try:
+                migrated = self._transfers.apply(ec.split(text.decode("utf-8", "replace")))
+            except ec.InvalidEcNumber:
+                return _INVALID, None  # not kept: of nonsense there is no end
+            changed = migrated.moved or migrated.split or migrated.deleted
+            # Without a number left, it would pass for no enzyme, which it is.
+            code = _DELETED if migrated.lost else self._code(migrated.numbers)
+            found = self._known[text] = code, migrated if changed else None
         return found
 
     def union(self, one: int, other: int) -> int:
@@ -89,12 +87,11 @@ class Numbers:
         key = (one, other) if one < other else (other, one)
         found = self._unions.get(key)
         if found is None:
-            both = {*numbers_of(self.texts[one]), *numbers_of(self.texts[other])}
-            found = self._unions[key] = self._code(tuple(both))
+            found = self._unions[key] = self._code(ec.split("; ".join(map(self.texts.__getitem__, key))))
         return found
 
-    def _code(self, numbers: EcNumbers) -> int:
-        text = "; ".join(sorted(numbers))
+    def _code(self, numbers: tuple[str, ...]) -> int:
+        text = "; ".join(numbers)
         with self._lock:
             code = self._codes.setdefault(text, len(self.texts))
             if code == len(self.texts):
@@ -123,6 +120,7 @@ def check(fields: Fields, numbers: Numbers) -> Checked:
         "invalid_sequence": invalid,
         "length_mismatch": _other_length(fields.length, length) & ~labels_only,
         "invalid_ec_number": text.codes == _INVALID,
+        "deleted_ec_number": text.codes == _DELETED,
     }
     good = np.ones(len(length), bool)
     dropped = Counter(fields.dropped)
@@ -140,7 +138,7 @@ def check(fields: Fields, numbers: Numbers) -> Checked:
         part=_names(fields.part, mask),
         family=_names(fields.family, mask),
         dropped=dropped,
-        changes=text.changes(good),
+        migrated=text.migrated(good),
     )
 
 
@@ -150,17 +148,20 @@ class _EcTexts:
     def __init__(self, texts: "pa.Array", numbers: Numbers) -> None:
         encoded = texts.dictionary_encode()
         parsed = [numbers.parse(text) for text in encoded.dictionary.to_pylist()]
-        self._changes = [changes for _, changes in parsed]
+        self._migrated = [migrated for _, migrated in parsed]
         self._rows = np.asarray(encoded.indices.fill_null(len(parsed)))
         self.codes = np.array([*(code for code, _ in parsed), UNKNOWN], np.int32)[self._rows]
 
-    def changes(self, good: Mask) -> Counter[str]:
-        """Count what migration did to the numbers of the records that are good."""
-        found: Counter[str] = Counter()
-        if any(self._changes):
-            counts = np.bincount(self._rows[good], minlength=len(self._changes))
-            for changes, count in zip(self._changes, counts, strict=False):
-                found.update(dict.fromkeys(changes, int(count)))
+    def migrated(self, good: Mask) -> Counter[Migrated]:
+        """Count what became of the numbers of the good records, and of those with none left."""
+        found: Counter[Migrated] = Counter()
+        if any(self._migrated):
+            counts = np.bincount(
+                self._rows[good | (self.codes == _DELETED)], minlength=len(self._migrated)
+            )
+            for migrated, count in zip(self._migrated, counts.tolist(), strict=False):
+                if migrated:
+                    found[migrated] += count
         return +found
 
 
