@@ -48,9 +48,7 @@ def by_pyarrow(source: Path, target: Path) -> int:
         digests = b"".join(
             [digest(one, digest_size=16).digest() for one in found["Sequence"].to_pylist()]
         )
-        column = pa.Array.from_buffers(
-            pa.binary(16), found.num_rows, [None, pa.py_buffer(digests)]
-        )
+        column = pa.Array.from_buffers(pa.binary(16), found.num_rows, [None, pa.py_buffer(digests)])
         return found.append_column("digest", column)
 
     def blocks():  # type: ignore[no-untyped-def]
@@ -80,7 +78,7 @@ def by_pyarrow(source: Path, target: Path) -> int:
 
 
 def by_polars(source: Path, target: Path) -> int:
-    """A lazy query that streams; the hash has 64 bits, no longer one is there."""
+    """Run a lazy query that streams; its hash has 64 bits, a longer one is not there."""
     import polars as pl
 
     found = pl.scan_csv(source, separator="\t", quote_char=None, infer_schema=False)

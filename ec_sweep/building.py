@@ -1,17 +1,19 @@
 """Building datasets: from files or a source to arrays, aside and renamed when complete."""
 
+import hashlib
 import json
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from ec_sweep import dividing, importing, labelling, packing, sources
+from ec_sweep import importing, labelling, packing, sources, splits, transfers
 from ec_sweep.datasets import (
     LONGEST,
     SAMPLE,
@@ -22,21 +24,25 @@ from ec_sweep.datasets import (
     content_fingerprint,
     read,
 )
-from ec_sweep.dividing import Division, Split
+from ec_sweep.dividing import Division, Split, counts_of, divide
 from ec_sweep.errors import EcsweepError
 from ec_sweep.formats import Options
 from ec_sweep.importing import Watch
 from ec_sweep.labelling import Proteins
 from ec_sweep.paths import Home, packed, write_atomically
 from ec_sweep.recipes import RECIPES, Drawing, Recipe
-from ec_sweep.records import Migrate
 from ec_sweep.sources import Source
 from ec_sweep.splits import PARTS
+from ec_sweep.transfers import Transfers
 
-if TYPE_CHECKING:
-    import pyarrow as pa
 
-RANDOM = Split()
+@dataclass(frozen=True)
+class Reading:
+    """How files that are built from directly are read."""
+
+    options: Options = field(default_factory=Options)
+    transfers: Transfers = field(default_factory=transfers.built_in)
+    watch: Watch = lambda *_: None
 
 
 def build_embedded(home: Home, name: str, split: str = "random") -> Dataset:
@@ -44,6 +50,177 @@ def build_embedded(home: Home, name: str, split: str = "random") -> Dataset:
     check_name(name)
     sample = packed("data") / SAMPLE
     return build(
-        home, name, [sample],
-        split=Split(split), drawing=RECIPES[name].embedded_drawing, embedded=True,
-    )  # fmt: skip
+        home,
+        name,
+        [sample],
+        split=Split(split),
+        drawing=RECIPES[name].embedded_drawing,
+        embedded=True,
+        reading=Reading(Options(), Transfers.none()),
+    )
+
+
+def build(
+    home: Home,
+    name: str,
+    origin: Sequence[Path] | str,
+    *,
+    split: Split = Split(),  # noqa: B008 - frozen
+    smallest_class: int | None = None,
+    drawing: Drawing | None = None,
+    embedded: bool = False,
+    reading: Reading | None = None,
+) -> Dataset:
+    """Build a dataset from files or from a source; the same content is built once.
+
+    It is made aside and renamed when complete, so that a failure leaves nothing
+    behind and a running study keeps the one it maps.
+
+    Args:
+        home: where it goes.
+        name: the recipe's.
+        origin: files, which become a source for the time being, or a source's name.
+        split: how train, valid and test are divided.
+        smallest_class: replaces the recipe's.
+        drawing: what is drawn of each part; everything where it is ``None``.
+        embedded: whether it is the sample that comes with ecsweep.
+        reading: how files are read.
+
+    Raises:
+        EcsweepError: the files cannot be used, or leave a class or a part empty.
+    """
+    from filelock import FileLock
+
+    check_name(name)
+    recipe = RECIPES[name]
+    if recipe.classes and (smallest_class or drawing):
+        raise EcsweepError(
+            f"{name} has fixed, balanced classes: a smallest class and a drawing are for ec37."
+        )
+    recipe = replace(recipe, smallest_class=smallest_class or recipe.smallest_class)
+    home.prepare()
+    folder = home.data / name
+    folder.mkdir(exist_ok=True)
+    with FileLock(folder / ".lock"):
+        for stale in folder.glob(f"{sources.ASIDE}*"):  # we hold the lock: its builder is gone
+            shutil.rmtree(stale)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=sources.ASIDE) as work:
+            aside = Path(work) / "dataset"
+            aside.mkdir()
+            source = _source(home, origin, Path(work), reading or Reading())
+            found = labelling.proteins(recipe, source)
+            division = divide(recipe, found, source, split, drawing, Path(work))
+            card = _card(name, recipe, found, division, source, split)
+            card |= {"source": _origin(origin, embedded), "embedded": embedded}
+            if recipe.classes is None:
+                card |= _drawing_card(found, drawing)
+            card |= _write(aside, source, found, division)
+            card["fingerprint"] = content_fingerprint(aside, card)
+            write_atomically(aside / "dataset.json", json.dumps(card, indent=2) + "\n")
+            final = folder / str(card["fingerprint"])
+            if final.exists():  # the same content: only its card is new
+                (aside / "dataset.json").replace(final / "dataset.json")
+            else:
+                aside.rename(final)
+    return read(final)
+
+
+def _source(home: Home, origin: Sequence[Path] | str, work: Path, reading: Reading) -> Source:
+    """Return the source of a name, or make one of files for the time being."""
+    if isinstance(origin, str):
+        return sources.get(home, origin)
+    folder = work / "source"
+    folder.mkdir()
+    name = ", ".join(map(str, origin))
+    return importing.write(folder, name, origin, reading.options, reading.transfers, reading.watch)
+
+
+def _origin(origin: Sequence[Path] | str, embedded: bool) -> str:
+    """Say where a dataset comes from."""
+    if isinstance(origin, str):
+        return f"{origin} (source)"
+    kind = "embedded sample" if embedded else "file" if len(origin) == 1 else "files"
+    return f"{', '.join(path.name for path in origin)} ({kind})"
+
+
+def _write(folder: Path, source: Source, found: Proteins, division: Division) -> dict[str, Any]:
+    """Write the arrays; returns what the card says of sequences on both sides."""
+    every = np.concatenate(division.parts)
+    records = source.records(["accession", "digest", "row"]).take(found.rows[every])
+    part = np.repeat(np.arange(len(PARTS), dtype=np.int8), [len(some) for some in division.parts])
+    ends = np.cumsum([0, *map(len, division.parts)])
+    for number, name in enumerate(PARTS):
+        accessions = records["accession"][ends[number] : ends[number + 1]]
+        packing.write_arrays(folder, name, accessions, found.labels[division.parts[number]])
+    rows = records["row"].to_numpy()
+    packing.write_tokens(folder, source, np.split(rows, ends[1:-1]))
+    same = splits.identical_groups(records["digest"])
+    leaks = {"test_sequences_also_in_train": splits.shared(same, part)}
+    if division.families is not None:
+        relatives = splits.shared(division.families[every], part)
+        leaks["test_sequences_in_train_families"] = relatives
+    return leaks
+
+
+def _card(
+    name: str,
+    recipe: Recipe,
+    found: Proteins,
+    division: Division,
+    source: Source,
+    split: Split,
+) -> dict[str, Any]:
+    """Return the card, still without its fingerprint and what is said of the arrays."""
+    sizes = {part: len(rows) for part, rows in zip(PARTS, division.parts, strict=True)}
+    counts = {
+        part: counts_of(found.labels[rows], found.classes)
+        for part, rows in zip(PARTS, division.parts, strict=True)
+    }
+    records_in, kept = source.card["records_in"], sum(sizes.values())
+    dropped = found.dropped + Counter(source.card["dropped"])
+    if records_in != kept + dropped.total():
+        raise AssertionError(f"{records_in} in, {kept} kept and {dropped.total()} dropped")
+    filters = {"shortest": SHORTEST, "longest": LONGEST, "other_letters": "X"}
+    if recipe.classes is None:
+        filters["smallest_class"] = recipe.smallest_class
+    return {
+        "name": name,
+        "fingerprint": "",
+        "source": "",
+        "source_sha256": _digest(source),
+        "embedded": False,
+        "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "filters": filters,
+        "split": split.method,
+        "split_details": division.details,
+        "seed": SEED,
+        "classes": found.classes,
+        "sizes": sizes,
+        "class_counts": counts,
+        "dropped": dict(sorted(dropped.items())),
+        "records_in": records_in,
+        "records_kept": kept,
+        "files": source.card["files"],
+        "transfers": source.card["transfers"],
+        "migrations": source.card["migrations"],
+    }
+
+
+def _digest(source: Source) -> str:
+    """Return the sha256 of the one file of a source; of several that of all of theirs."""
+    digests = sorted(file["sha256"] for file in source.card["files"])
+    if len(digests) == 1:
+        return str(digests[0])
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def _drawing_card(found: Proteins, drawing: Drawing | None) -> dict[str, Any]:
+    """Return what Table 1 and Figure 4 of the paper need beside a card."""
+    left_out = {n: count for n, count in found.all_counts.items() if n not in found.classes}
+    return {
+        "all_counts": found.all_counts,
+        "classes_left_out": left_out,
+        "label_cases": dict(sorted(found.cases.items())),
+        "drawing": asdict(drawing) if drawing else None,
+        "samples": found.samples,
+    }

@@ -24,14 +24,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def write_arrays(
-    folder: Path, part: str, accessions: "pa.ChunkedArray", labels: Array
-) -> None:
+def write_arrays(folder: Path, part: str, accessions: "pa.ChunkedArray", labels: Array) -> None:
     """Write the accessions and labels of a part, in its order."""
     ids = np.array(accessions.to_pylist(), "U")
     for kind, array in (("ids", ids), ("labels", labels.astype(np.int32))):
         with _array(folder / f"{part}_{kind}.npy", array.dtype, array.shape) as (file, start):
-            _write(file, memoryview(np.ascontiguousarray(array)).cast("B"), start)
+            _write(file, array.tobytes(), start)
 
 
 def write_tokens(folder: Path, source: Source, rows: Sequence[Rows]) -> None:
@@ -51,7 +49,7 @@ def write_tokens(folder: Path, source: Source, rows: Sequence[Rows]) -> None:
 
         def write(group: int, first: int, low: int, high: int) -> None:
             tokens = _tokens(source.sequences(group), every[low:high] - first)
-            view = memoryview(tokens.reshape(-1))
+            view = tokens.reshape(-1).data
             for number in range(high - low):
                 file, start = targets[part[low + number]]
                 row = view[number * LONGEST : (number + 1) * LONGEST]
@@ -100,7 +98,8 @@ def _array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Iterator
         yield file.fileno(), start
 
 
-def _write(file: int, content: memoryview, place: int) -> None:
+def _write(file: int, content: bytes | memoryview, place: int) -> None:
+    content = memoryview(content)
     while content:
         written = os.pwrite(file, content, place)
         content, place = content[written:], place + written

@@ -87,7 +87,9 @@ class Numbers:
         key = (one, other) if one < other else (other, one)
         found = self._unions.get(key)
         if found is None:
-            found = self._unions[key] = self._code(ec.split("; ".join(map(self.texts.__getitem__, key))))
+            found = self._unions[key] = self._code(
+                ec.split(f"{self.texts[one]};{self.texts[other]}")
+            )
         return found
 
     def _code(self, numbers: tuple[str, ...]) -> int:
