@@ -60,6 +60,11 @@ class Home:
         """Imported files, ``<source>/``."""
         return self.data / "sources"
 
+    @property
+    def downloads(self) -> Path:
+        """What ``data fetch`` gets, unless ``--out`` says otherwise."""
+        return self.data / "downloads"
+
     def reports(self, scale: str) -> Path:
         """Where the tables of one scale are written unless ``--out`` says otherwise."""
         return self.root / "reports" / scale

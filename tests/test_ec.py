@@ -91,6 +91,8 @@ class TestParsing:
             ("3.1.1.\u0661", "no number"),
             ("\uff13.1.1.1", "no number"),
             ("3.1.1.²", "no number"),
+            ("3.1.1.1\u0661", "no number"),
+            ("3.1.1.n1\u0661", "no number"),
             ("3.1.1.n0", "no number"),
             ("3.n1.1.1", "no number"),
             ("3.1.1.-1", "no number"),
@@ -276,10 +278,12 @@ class TestNames:
         """A card's classes are printed with their names; what has none stands alone."""
         output.print_card({"name": "ec37", "classes": ["3.1", "7.1"]})
         output.print_card({"name": "enzyme", "classes": ["non-enzyme", "enzyme"]})
+        output.print_card({"classes": ["3.1"]}, {parse("3.1"): "Own name"})
         assert capsys.readouterr().out == (
             "name: ec37\nclasses: 3.1, 7.1\n    3.1   Acting on ester bonds\n"
             "    7.1   Catalysing the translocation of hydrons\n"
             "name: enzyme\nclasses: non-enzyme, enzyme\n"
+            "classes: 3.1\n    3.1   Own name\n"
         )
 
 
