@@ -4,13 +4,13 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from ec_sweep.errors import EcsweepError
+from ec_sweep.errors import EcsweepError, printable
 from ec_sweep.fields import Fields
 from ec_sweep.opening import Block
 
 END = b"\n//\n"
-_END = re.compile(rb"^//[ \t]*(?:\n|\Z)", re.MULTILINE)
-_START = re.compile(rb"^(?=ID   )", re.MULTILINE)
+_END = re.compile(rb"\n//[ \t]*(?=\n|\Z)")  # begins with a literal, which is found fast
+_START = b"\nID   "
 _ACCESSION = re.compile(rb"AC   [ \t]*([^;\n]*)")
 _DESCRIPTION = re.compile(rb"(?:DE   .*(?:\n|\Z))+")
 # "EC=1.1.1.1 {ECO:...};" of today, "(EC 1.1.1.1)" of releases before 2008.
@@ -25,35 +25,45 @@ def parse(block: Block, path: Path) -> Fields:
     description (DE): those of what it contains and includes, too.
 
     Raises:
-        EcsweepError: the file ends in the middle of an entry.
+        EcsweepError: the file does not begin with an entry, or ends in the middle of one.
     """
     import pyarrow as pa
 
     rows: list[tuple[bytes, bytes, bytes, bytes]] = []
     dropped: Counter[str] = Counter()
-    *texts, rest = _END.split(block.data)
+    _reject_other_start(block, path)
+    *texts, rest = _END.split(b"\n" + block.data)
     if rest.strip():
-        line = block.line + block.data.count(b"\n", 0, len(block.data) - len(rest))
+        line = block.line + block.data.count(b"\n", 0, -len(rest.lstrip()))
         raise EcsweepError(
             f"{path}: line {line}: the file ends in the middle of the entry that begins here "
             "(no '//'). Get it again."
         )
     for text in texts:
-        *cut, entry = _START.split(text)
-        dropped["entry_without_end"] += sum(part.startswith(b"ID   ") for part in cut)
-        dropped["not_an_entry"] += sum(
-            bool(part.strip()) and not part.startswith(b"ID   ") for part in [*cut, entry]
-        )
-        if entry.startswith(b"ID   "):
-            rows.append(_entry(entry))
+        before, *cut = text.split(_START)
+        dropped["not_an_entry"] += bool(before.strip())
+        if cut:
+            rows.append(_entry(cut.pop()))
+        dropped["entry_without_end"] += len(cut)
     accession, numbers, sequence, length = (
         pa.array([row[column] for row in rows], pa.binary()) for column in range(4)
     )
     return Fields(accession, numbers, sequence, length, dropped=+dropped)
 
 
+def _reject_other_start(block: Block, path: Path) -> None:
+    text = block.data.lstrip(b"\n\t ")
+    if block.line == 1 and text and not text.startswith(_START[1:]):
+        line = 1 + block.data.count(b"\n", 0, -len(text))
+        shown = printable(text.partition(b"\n")[0][:60].decode(errors="replace"))
+        raise EcsweepError(
+            f"{path}: line {line}: a flat file begins with an ID line. Received: {shown!r}. "
+            "Is the start of the file missing?"
+        )
+
+
 def _entry(text: bytes) -> tuple[bytes, bytes, bytes, bytes]:
-    """Return the accession, EC numbers, sequence and length of an entry; what lacks is empty."""
+    """Return accession, EC numbers, sequence and length of an entry; what is not there is empty."""
     accession = _ACCESSION.match(text, text.find(b"\nAC   ") + 1)
     description = _DESCRIPTION.match(text, text.find(b"\nDE   ") + 1)
     numbers = _EC_NUMBER.findall(description[0]) if description else []

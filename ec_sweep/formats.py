@@ -10,7 +10,7 @@ from ec_sweep import fasta, flatfile, headers, tabular
 from ec_sweep.errors import EcsweepError, nearest, printable
 from ec_sweep.fields import Fields
 from ec_sweep.headers import FORMATS
-from ec_sweep.opening import Block, Opened
+from ec_sweep.opening import BLOCK, Block, Opened
 from ec_sweep.parquet import ParquetTable
 
 _PARQUET = b"PAR1"
@@ -29,9 +29,17 @@ class Options:
 
     @property
     def named(self) -> dict[str, str]:
-        """The columns that the user named, by what they hold."""
+        """The columns that the user named, by what they hold.
+
+        With a table of labels they are columns of that table, else of the files.
+        """
         both = {"part": self.split_column, "family": self.family_column}
         return {role: name for role, name in both.items() if name is not None}
+
+    @property
+    def of_files(self) -> dict[str, str]:
+        """The named columns that the files must have."""
+        return {} if self.labels else self.named
 
 
 class Reading:
@@ -42,7 +50,7 @@ class Reading:
         opened: Opened | ParquetTable,
         name: str,
         parse: Callable[[Any], Fields],
-        blocks: Callable[[], Iterator[Any]],
+        blocks: Callable[..., Iterator[Any]],
     ) -> None:
         self.path = opened.path
         self.format = name  # as people say it: "UniProt TSV"
@@ -60,14 +68,14 @@ class Reading:
         """Bytes of the file on disk read so far."""
         return self._opened.position
 
-    def blocks(self) -> Iterator[Any]:
-        """Yield the blocks of the file, each whole entries, in bounded memory; once.
+    def blocks(self, size: int = BLOCK) -> Iterator[Any]:
+        """Yield the blocks of the file, each whole entries, some ``size`` bytes; once.
 
         Raises:
             EcsweepError: the file is damaged, or holds no records.
         """
         empty = True
-        for block in self._blocks():
+        for block in self._blocks(size=size):
             empty = empty and not _holds_something(block)
             yield block
         if empty:
@@ -87,18 +95,22 @@ def open_file(path: Path, options: Options = Options()) -> Reading:
             f"{nearest(options.format, FORMATS)}"
         )
     opened = Opened(path)
-    if options.format == "parquet" or opened.start.startswith(_PARQUET):
-        return _open_parquet(path, options)
-    head = opened.head()
-    key = options.format or headers.recognise(path, head)
+    is_parquet = opened.start.startswith(_PARQUET)
+    head = b"" if is_parquet or options.format == "parquet" else opened.head()
+    key = options.format or ("parquet" if is_parquet else headers.recognise(path, head))
+    if is_parquet and key != "parquet":
+        raise EcsweepError(f"{path}: is Parquet. Received: --format {key}.")
     if options.pattern is not None and key not in _FASTA:
-        raise EcsweepError(f"{path}: --pattern reads headers of FASTA; this is a {FORMATS[key]}.")
+        raise EcsweepError(f"{path}: --pattern reads headers of FASTA. Received: {FORMATS[key]}.")
+    if key == "parquet":
+        table = ParquetTable(path, options.of_files, options.labels is not None)
+        return Reading(table, FORMATS[key], table.parse, table.blocks)
     if key in _FASTA:
         return _open_fasta(opened, head, key, options)
     if key == "uniprot-dat":
         _reject_columns(path, key, options)
         return _reading(opened, FORMATS[key], partial(flatfile.parse, path=path), flatfile.END)
-    layout = headers.layout(path, head, key, options.named, options.labels is not None)
+    layout = headers.layout(path, head, key, options.of_files, options.labels is not None)
     parse = partial(tabular.parse, layout=layout, path=path)
     return _reading(opened, FORMATS[key], parse, b"\n", skip=layout.header)
 
@@ -144,17 +156,12 @@ def _open_fasta(opened: Opened, head: bytes, key: str, options: Options) -> Read
     return _reading(opened, FORMATS[key], parse, b"\n>", kept=1)
 
 
-def _open_parquet(path: Path, options: Options) -> Reading:
-    table = ParquetTable(path, options.named, options.labels is not None)
-    return Reading(table, FORMATS["parquet"], table.parse, table.blocks)
-
-
 def _reject_columns(path: Path, key: str, options: Options) -> None:
     """Raise an error if columns are named that neither the file nor a table of labels has."""
-    if options.named and options.labels is None:
+    if options.of_files:
         raise EcsweepError(
             f"{path}: a {FORMATS[key]} has no columns, so none named "
-            f"{', '.join(options.named.values())!r}. Give them in a table with --labels."
+            f"{', '.join(options.of_files.values())!r}. Give them in a table with --labels."
         )
 
 

@@ -38,10 +38,9 @@ class _DamagedError(Exception):
 class Opened:
     """A file to be read once from start to end, and how far that is, for progress."""
 
-    def __init__(self, path: Path, block: int = BLOCK) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         self.position = 0  # bytes on disk read so far
-        self._block = block
         try:
             self.size = path.stat().st_size
             if not path.is_file():
@@ -79,15 +78,18 @@ class Opened:
         self._reject_nul(head, 1)
         return head
 
-    def blocks(self, separator: bytes, *, kept: int = 0, skip: int = 0) -> Iterator[Block]:
+    def blocks(
+        self, separator: bytes, *, kept: int = 0, skip: int = 0, size: int = BLOCK
+    ) -> Iterator[Block]:
         """Yield blocks that end behind ``separator``, less its last ``kept`` bytes.
 
         Those bytes begin the next block, as the ``>`` of FASTA does. The last
         block ends as the file ends. The first ``skip`` lines are left out.
+        ``size`` is how many bytes are read at once.
         """
         tail, line = b"", 1
         try:
-            for piece in self._lines_ended(self._block):
+            for piece in self._lines_ended(size):
                 data = tail + piece
                 self._reject_nul(data, line, len(tail))
                 self._reject_too_long(data, separator, len(tail), line)

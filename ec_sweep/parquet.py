@@ -12,7 +12,7 @@ from ec_sweep.tabular import NAMES, places
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_ROWS = 1 << 15  # rows of a block
+_ROW = 256  # bytes that a row is taken to have
 
 
 class ParquetTable:
@@ -37,11 +37,11 @@ class ParquetTable:
         for role, place in self._places.items():
             _reject_wrong_type(path, schema.field(place), role)
 
-    def blocks(self) -> "Iterator[pa.RecordBatch]":
-        """Yield the rows in batches."""
+    def blocks(self, size: int) -> "Iterator[pa.RecordBatch]":
+        """Yield the rows in batches of some ``size`` bytes."""
         names = [self._file.schema_arrow.names[place] for place in self._places.values()]
         rows, done = max(1, self._file.metadata.num_rows), 0
-        batches = self._file.iter_batches(_ROWS, columns=names, use_threads=False)
+        batches = self._file.iter_batches(max(1, size // _ROW), columns=names, use_threads=False)
         with self._errors():
             for batch in batches:
                 done += batch.num_rows
@@ -64,7 +64,7 @@ class ParquetTable:
 
         try:
             yield
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: names not UTF-8
             what = " ".join(str(error).split())[:200]
             raise EcsweepError(
                 f"{self.path}: cut off or damaged Parquet file ({what}). Get it again."
@@ -105,8 +105,8 @@ def _bytes(column: "pa.Array") -> "pa.Array":
     if types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if types.is_list(column.type) or types.is_large_list(column.type):
-        rows = (row or () for row in column.to_pylist())
-        column = pa.array([";".join(value for value in row if value) for row in rows], pa.string())
+        rows = (row or () for row in column.cast(pa.list_(pa.binary())).to_pylist())
+        column = pa.array([b";".join(value for value in row if value) for row in rows], pa.binary())
     if types.is_integer(column.type):
         column = column.cast(pa.string())
     return pc.fill_null(column.cast(pa.binary()), b"")

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 # Names in the order in which they are believed, compared without case, "_" as a blank.
 NAMES = {
-    "accession": ("entry", "accession", "primary accession", "accession code", "uniprot id", "id"),
+    "accession": ("entry", "accession", "accession code", "uniprot id", "uniprot", "id"),
     "ec_numbers": ("ec number", "ec numbers", "ec", "ec-number", "ec-numbers"),
     "sequence": ("sequence",),
     "length": ("length",),
 }
-_EC_NUMBER = re.compile(rb"\d+(\.(\d+|-|[nB]\d+)){3}")
+_EC_NUMBER = rb"\d+(?:\.(?:\d+|-|[nB]\d+)){3}"
+_EC_NUMBERS = re.compile(rb"[;,\s]*%s(?:[;,\s]+%s)*[;,\s]*" % (_EC_NUMBER, _EC_NUMBER))
 _LETTERS = re.compile(rb"[A-Za-z]+")
 
 
@@ -91,8 +92,7 @@ def cells(line: bytes, delimiter: bytes, quoted: bool) -> list[bytes] | None:
 
 def looks_like_ec(text: bytes) -> bool:
     """Say whether a text is one EC number or several."""
-    numbers = [number for number in re.split(rb"[;,\s]+", text) if number]
-    return bool(numbers) and all(map(_EC_NUMBER.fullmatch, numbers))
+    return _EC_NUMBERS.fullmatch(text) is not None
 
 
 def parse(block: Block, layout: Layout, path: Path, sequences: bool = True) -> Fields:
@@ -139,7 +139,7 @@ def _columns(data: bytes, layout: Layout, dropped: Counter[str]) -> "dict[str, p
         for line in data.split(b"\n"):
             if line.count(layout.delimiter) + 1 == layout.width:
                 whole.append(line)
-            elif line.strip():
+            elif not _is_blank(line, layout):
                 dropped["wrong_number_of_columns"] += 1
         return _by_arrow(b"\n".join(whole) + b"\n", layout)
 
@@ -180,7 +180,7 @@ def _unquoted(data: bytes, layout: Layout, dropped: Counter[str]) -> "dict[str, 
             dropped["unclosed_quotes"] += 1
         elif len(row) == layout.width:
             rows.append(row)
-        elif line.strip():
+        elif not _is_blank(line, layout):
             dropped["wrong_number_of_columns"] += 1
     return {
         role: pa.array([row[place] for row in rows], pa.binary())
@@ -188,10 +188,14 @@ def _unquoted(data: bytes, layout: Layout, dropped: Counter[str]) -> "dict[str, 
     }
 
 
+def _is_blank(line: bytes, layout: Layout) -> bool:
+    return not line.strip() and layout.delimiter not in line
+
+
 def _reject_cut_off(block: Block, layout: Layout, path: Path) -> None:
     """Raise an error if a last line without its end is not whole: the file was cut."""
     line = block.data.rpartition(b"\n")[2]
-    if line.strip() and (reason := _unfit(line, layout)):
+    if not _is_blank(line, layout) and (reason := _unfit(line, layout)):
         number = block.line + block.data.count(b"\n")
         raise EcsweepError(
             f"{path}: line {number}: the file ends in the middle of a row ({reason}). Get it again."
