@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ec_sweep import building, datasets, encoding, published, recipes, records, splits
+from ec_sweep import building, datasets, encoding, published, recipes, splits
 from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError
 from ec_sweep.paths import Home, packed
@@ -80,11 +80,11 @@ def test_leaks_are_counted_by_brute_force(home: Home) -> None:
 def test_the_order_of_rows_does_not_matter(home: Home, proteins: Rows, write_tsv: Write) -> None:
     """Shuffled rows, gzipped or not, give the same fingerprint; another row gives another."""
     rows = proteins[:400]
-    first = building.build(home, "enzyme", write_tsv(rows))
+    first = building.build(home, "enzyme", [write_tsv(rows)])
     mixed = random.Random(0).sample(rows, len(rows))
-    again = building.build(home, "enzyme", write_tsv(mixed, "mixed.tsv.gz"))
+    again = building.build(home, "enzyme", [write_tsv(mixed, "mixed.tsv.gz")])
     assert again.fingerprint == first.fingerprint
-    other = building.build(home, "enzyme", write_tsv(proteins[:401]))
+    other = building.build(home, "enzyme", [write_tsv(proteins[:401])])
     assert other.fingerprint != first.fingerprint
 
 
@@ -98,55 +98,6 @@ def test_train_size_takes_the_first_and_shrinks_the_rest(home: Home) -> None:
     assert built.check(1000, None) is None
     assert "length 1001" in str(built.check(1001, None))
     assert "train_size" in str(built.check(10, 10**6))
-
-
-GOOD = ["P1", "reviewed", "1.1.1.1", "60", "MKV" * 20]
-
-
-@pytest.mark.parametrize(
-    ("row", "reason"),
-    [
-        (["P2", "reviewed", "1.1.1.1", "60"], "wrong_number_of_columns"),
-        (["", *GOOD[1:]], "no_accession"),
-        (["P2", "reviewed", "", "0", ""], "no_sequence"),
-        (["P2", "reviewed", "", "5", "MK V1"], "invalid_sequence"),
-        (["P2", "reviewed", "", "60", "M\0V" * 20], "invalid_sequence"),
-        (["P2", "reviewed", "", "61", "MKV" * 20], "length_mismatch"),
-        (["P2", "reviewed", "1.1", "60", "MKV" * 20], "invalid_ec_number"),
-        (["P2", "reviewed", "kinase", "60", "MKV" * 20], "invalid_ec_number"),
-        (GOOD, "repeated_accession"),
-    ],
-)
-def test_malformed_rows_are_counted_by_reason(
-    write_tsv: Write, row: list[str], reason: str
-) -> None:
-    """A row that cannot be used is dropped, counted and named; the others stay."""
-    found, rows, dropped = records.read(write_tsv([GOOD, row]))
-    assert [record.accession for record in found] == ["P1"]
-    assert rows == 2
-    assert dropped == Counter({reason: 1})
-
-
-def test_repeated_accessions_are_merged_or_left_out(write_tsv: Write) -> None:
-    """Same sequence: EC numbers united. Two sequences: all its rows left out, in any order."""
-    rows = [
-        GOOD,
-        ["P1", "reviewed", "3.1.-.-; 2.7.1.n3", "60", "MKV" * 20],
-        ["P2", "reviewed", "", "60", "MKV" * 20],
-        ["P2", "reviewed", "", "60", "MKL" * 20],
-        ["P2", "reviewed", "", "60", "MKV" * 20],
-    ]
-    for order in (rows, rows[::-1]):
-        found, _, dropped = records.read(write_tsv(order))
-        assert found == [("P1", ("1.1.1.1", "2.7.1.n3", "3.1.-.-"), "MKV" * 20)]
-        assert dropped == {"repeated_accession": 1, "conflicting_sequences": 3}
-
-
-def test_columns_are_found_by_name(tmp_path: Path) -> None:
-    """Any order, any case, more columns; lower-case sequences and blank lines are fine."""
-    path = tmp_path / "other.tsv"
-    path.write_text("\ufeffsequence\tOrganism\tEC NUMBER\tentry\nmkv\tE. coli\t\tP1\n\n")
-    assert records.read(path)[0] == [("P1", (), "MKV")]
 
 
 HEADER = "Entry\tEC number\tSequence\n"
@@ -172,7 +123,7 @@ def test_unusable_files_are_refused_and_leave_nothing(
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(EcsweepError) as caught:
-        building.build(home, "enzyme", path)
+        building.build(home, "enzyme", [path])
     assert str(caught.value).startswith(f"{path}: ")
     assert message in str(caught.value)
     assert datasets.find(home, "enzyme") == []
@@ -183,7 +134,7 @@ def test_a_group_too_small_is_refused(home: Home, write_tsv: Write, proteins: Ro
     """A dataset with an empty class would make a study worthless."""
     enzymes = [row for row in proteins if row[2]][:50]
     with pytest.raises(EcsweepError, match="leaves no non-enzyme"):
-        building.build(home, "enzyme", write_tsv(enzymes))
+        building.build(home, "enzyme", [write_tsv(enzymes)])
     assert not list(home.data.rglob("*.npy"))
 
 
@@ -191,7 +142,7 @@ def test_a_failed_build_leaves_the_old_dataset(
     home: Home, write_tsv: Write, proteins: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A build that dies while writing changes nothing; the next one removes what a kill left."""
-    old = building.build(home, "enzyme", write_tsv(proteins[:300]))
+    old = building.build(home, "enzyme", [write_tsv(proteins[:300])])
     left_behind = home.data / "enzyme" / ".building-killed"
     left_behind.mkdir()
 
@@ -199,16 +150,16 @@ def test_a_failed_build_leaves_the_old_dataset(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(encoding, "encode", fail)
+        patch.setattr(encoding, "encode_letters", fail)
         with pytest.raises(OSError, match="No space"):
-            building.build(home, "enzyme", write_tsv(proteins[:500]))
+            building.build(home, "enzyme", [write_tsv(proteins[:500])])
     assert datasets.find(home, "enzyme") == [old]
     assert not list((home.data / "enzyme").glob(".building-*"))
 
 
 def test_verify_finds_changed_content(home: Home, write_tsv: Write, proteins: Rows) -> None:
     """A flipped byte, a renamed folder and a missing file are all seen."""
-    built = building.build(home, "enzyme", write_tsv(proteins[:300]))
+    built = building.build(home, "enzyme", [write_tsv(proteins[:300])])
     tokens = np.load(built.folder / "test_tokens.npy", mmap_mode="r+")
     tokens[0, 0] += 1
     tokens.flush()
@@ -225,7 +176,7 @@ def test_verify_finds_changed_content(home: Home, write_tsv: Write, proteins: Ro
 def test_the_sample_as_a_file_is_a_dataset_of_its_own(home: Home) -> None:
     """Building from a copy of the sample leaves the demo dataset alone."""
     embedded = building.build_embedded(home, "enzyme")
-    again = building.build(home, "enzyme", packed("data") / datasets.SAMPLE)
+    again = building.build(home, "enzyme", [packed("data") / datasets.SAMPLE])
     assert again.folder != embedded.folder
     assert datasets.for_scale(home, "enzyme", "demo") == embedded
     assert datasets.for_scale(home, "enzyme", "paper") == again
@@ -246,10 +197,10 @@ def test_paper_scale_takes_what_was_built_last(
             return datetime(2026, 1, 1, 0, cls.ticks, tzinfo=tz)
 
     monkeypatch.setattr(building, "datetime", Clock)
-    first = building.build(home, "enzyme", write_tsv(proteins[:300]))
-    second = building.build(home, "enzyme", write_tsv(proteins[:400]))
+    first = building.build(home, "enzyme", [write_tsv(proteins[:300])])
+    second = building.build(home, "enzyme", [write_tsv(proteins[:400])])
     assert datasets.for_scale(home, "enzyme", "paper") == second
-    building.build(home, "enzyme", write_tsv(proteins[:300]))
+    building.build(home, "enzyme", [write_tsv(proteins[:300])])
     found = datasets.for_scale(home, "enzyme", "paper")
     assert found is not None
     assert found.fingerprint == first.fingerprint
@@ -273,13 +224,13 @@ def test_paper_scale_never_uses_the_embedded_sample(
     embedded = building.build_embedded(home, "enzyme")
     assert datasets.for_scale(home, "enzyme", "demo") == embedded
     assert datasets.for_scale(home, "enzyme", "paper") is None
-    built = building.build(home, "enzyme", write_tsv(proteins[:300]))
+    built = building.build(home, "enzyme", [write_tsv(proteins[:300])])
     assert datasets.for_scale(home, "enzyme", "paper") == built
     assert datasets.for_scale(home, "enzyme", "demo") == embedded
 
 
 def labelled(*numbers: str) -> recipes.Label:
-    return recipes.RECIPES["ec37"].label(records.Record("A", numbers, "A" * 50))
+    return recipes.RECIPES["ec37"].label(numbers)
 
 
 @pytest.mark.parametrize(
@@ -367,10 +318,10 @@ def test_ec37_from_the_embedded_sample(home: Home, proteins: Rows) -> None:
 def test_drawing_by_fraction_is_repeatable(home: Home, proteins: Rows, write_tsv: Write) -> None:
     """The same fractions draw the same proteins, whatever the order of rows; others do not."""
     fractions = Drawing(fractions=(0.5, 0.25, 0.25))
-    whole = building.build(home, "ec37", write_tsv(proteins, "a.tsv"))
-    drawn = building.build(home, "ec37", write_tsv(proteins, "b.tsv"), drawing=fractions)
+    whole = building.build(home, "ec37", [write_tsv(proteins, "a.tsv")])
+    drawn = building.build(home, "ec37", [write_tsv(proteins, "b.tsv")], drawing=fractions)
     random.Random(1).shuffle(proteins_again := list(proteins))
-    again = building.build(home, "ec37", write_tsv(proteins_again, "c.tsv"), drawing=fractions)
+    again = building.build(home, "ec37", [write_tsv(proteins_again, "c.tsv")], drawing=fractions)
     assert again.fingerprint == drawn.fingerprint != whole.fingerprint
     for part, share in zip(PARTS, (0.5, 0.25, 0.25), strict=True):
         assert drawn.card["sizes"][part] == round(share * whole.card["sizes"][part])
@@ -385,7 +336,7 @@ def test_a_smaller_threshold_keeps_more_classes(
     """Classes at the threshold stay, classes below it are left out and named."""
     source = write_tsv(proteins)
     for smallest in (12, 13):
-        card = building.build(home, "ec37", source, smallest_class=smallest).card
+        card = building.build(home, "ec37", [source], smallest_class=smallest).card
         assert ("7.4" in card["classes"]) == (smallest == 12)
         assert card["classes_left_out"].get("7.4") == (None if smallest == 12 else 12)
         assert "3" in card["classes_left_out"]
@@ -395,13 +346,13 @@ def test_what_cannot_be_drawn_is_refused(home: Home, proteins: Rows, write_tsv: 
     """More than there is, options that a dataset does not have, a file without classes."""
     source = write_tsv(proteins)
     with pytest.raises(EcsweepError, match="99999 sequences cannot be drawn from the"):
-        building.build(home, "ec37", source, drawing=Drawing(sizes=(99_999, 1, 1)))
+        building.build(home, "ec37", [source], drawing=Drawing(sizes=(99_999, 1, 1)))
     with pytest.raises(EcsweepError, match="0 sequences cannot be drawn"):
-        building.build(home, "ec37", source, drawing=Drawing(fractions=(1e-9, 1, 1)))
+        building.build(home, "ec37", [source], drawing=Drawing(fractions=(1e-9, 1, 1)))
     with pytest.raises(EcsweepError, match="for ec37"):
-        building.build(home, "enzyme", source, drawing=Drawing(sizes=(10, 10, 10)))
+        building.build(home, "enzyme", [source], drawing=Drawing(sizes=(10, 10, 10)))
     with pytest.raises(EcsweepError, match="needs two"):
-        building.build(home, "ec37", write_tsv([r for r in proteins if not r[2]], "none.tsv"))
+        building.build(home, "ec37", [write_tsv([r for r in proteins if not r[2]], "none.tsv")])
     assert not list(home.data.glob("ec37/*/dataset.json"))
 
 
