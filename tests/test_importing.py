@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ec_sweep import importing, merging, opening, records, sources, splits
+from ec_sweep import importing, merging, records, sources, splits
 from ec_sweep.errors import EcsweepError
 from ec_sweep.fields import Fields
-from ec_sweep.formats import Options
+from ec_sweep.formats import Options, Reading
 from ec_sweep.paths import Home
 from ec_sweep.records import Numbers
 from ec_sweep.sources import Source
@@ -189,8 +189,7 @@ def test_neither_threads_nor_blocks_nor_order_matter(
     for name in (sources.RECORDS, sources.SEQUENCES):
         assert (again.folder / name).read_bytes() == (expected.folder / name).read_bytes()
     other = write(tmp_path / "c", write_tsv(random.Random(0).sample(rows, len(rows)), "c.tsv"))
-    blocks = {"kept": 0, "skip": 0, "size": 5_000}
-    monkeypatch.setattr(opening.Opened.blocks, "__kwdefaults__", blocks)
+    monkeypatch.setattr(Reading.blocks, "__defaults__", (5_000,))
     small = write(tmp_path / "d", path)
     assert len(small.row_groups()) > 20
     assert content(small) == content(other) == content(expected)
