@@ -11,10 +11,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ec_sweep import building, datasets, encoding, published, recipes, splits
+from ec_sweep import (
+    building,
+    datasets,
+    encoding,
+    importing,
+    packing,
+    published,
+    recipes,
+    splits,
+    transfers,
+)
 from ec_sweep.datasets import Dataset
+from ec_sweep.dividing import Split
 from ec_sweep.errors import EcsweepError
-from ec_sweep.paths import Home, packed
+from ec_sweep.formats import Options
+from ec_sweep.paths import Home, file_digest, packed
 from ec_sweep.recipes import Drawing
 from ec_sweep.splits import PARTS
 
@@ -388,3 +400,85 @@ def test_drawn_classes_keep_their_share() -> None:
             expected = drawn[part] * share
             error = (expected * (1 - share)) ** 0.5
             assert abs(counts[part][name] - expected) < 4.5 * error, (part, name)
+
+
+def residues(built: Dataset, part: str) -> list[bytes]:
+    return [row[row != encoding.PADDING].tobytes() for row in built.array(part, "tokens")]
+
+
+@pytest.mark.parametrize("split", ["random", "identical", "cluster"])
+@pytest.mark.parametrize("name", ["enzyme", "ec37"])
+def test_splits_keep_what_they_promise(home: Home, name: str, split: str) -> None:
+    """By brute force: no equal sequences, or no families, on two sides; the card counts them."""
+    with gzip.open(packed("data") / datasets.SAMPLE, "rt") as file:
+        rows = [line.rstrip("\n").split("\t") for line in file][1:]
+    family_of = {row[0]: row[5] for row in rows}
+    built = building.build_embedded(home, name, split)
+    card = built.card
+    assert card["split"] == split
+    assert card["records_in"] == card["records_kept"] + sum(card["dropped"].values())
+    sequences = {part: residues(built, part) for part in PARTS}
+    families = {part: [family_of[id_] for id_ in built.array(part, "ids")] for part in PARTS}
+    for groups, key, apart in (
+        (sequences, "test_sequences_also_in_train", split != "random"),
+        (families, "test_sequences_in_train_families", split == "cluster"),
+    ):
+        train = set(groups["train"])
+        assert card[key] == sum(one in train for one in groups["test"])
+        assert (card[key] == 0) == apart
+        if apart:
+            assert not train & set(groups["valid"])
+            assert not set(groups["valid"]) & set(groups["test"])
+    assert 0.5 < card["sizes"]["train"] / card["records_kept"] < 0.7
+    assert datasets.verify(built) is None
+
+
+def test_a_given_split_is_followed(home: Home, tmp_path: Path, proteins: Rows) -> None:
+    """Every protein is where the file says; one that the file leaves open is left out."""
+    names = ["train", "Test", "", "validation"]
+    path = tmp_path / "given.tsv"
+    lines = [
+        f"{row[0]}\t{row[2]}\t{row[4]}\t{names[n % 4]}" for n, row in enumerate(proteins[:400])
+    ]
+    path.write_text("\n".join(["Entry\tEC number\tSequence\tFold", *lines]) + "\n")
+    reading = building.Reading(Options(split_column="fold"))
+    built = building.build(home, "enzyme", [path], split=Split("given"), reading=reading)
+    place = {row[0]: n % 4 for n, row in enumerate(proteins[:400])}
+    for part, number in (("train", 0), ("valid", 3), ("test", 1)):
+        assert {place[id_] for id_ in built.array(part, "ids")} == {number}
+    usable = [n for n, row in enumerate(proteins[:400]) if 50 <= len(row[4]) <= 1000]
+    assert built.card["dropped"]["no_part"] == sum(n % 4 == 2 for n in usable)
+    with pytest.raises(EcsweepError, match="--split given needs --split-column"):
+        building.build(home, "enzyme", [path], split=Split("given"))
+
+
+def test_threads_do_not_matter(
+    home: Home, write_tsv: Write, proteins: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One thread or five: the same fingerprint; a source or its file: the same too."""
+    path = write_tsv([row[:5] for row in proteins[:600]])
+    first = building.build(home, "enzyme", [path])
+    assert first.card["files"][0]["format"] == "UniProt TSV"
+    for count in (1, 5):
+        for module in (importing, packing):
+            monkeypatch.setattr(module, "threads", lambda count=count: count)
+        importing.import_files(home, "mine", [path], Options(), transfers.built_in())
+        assert building.build(home, "enzyme", "mine").fingerprint == first.fingerprint
+        again = building.build(home, "enzyme", [path])
+        assert again.fingerprint == first.fingerprint
+    assert again.card["source_sha256"] == file_digest(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("banana",), "a split must be one of random, identical, cluster, given"),
+        (("random", 0.5), "an identity is for the split cluster"),
+        (("cluster", 7.0), "identity must be from 0.2 to 1"),
+        (("given", None, False), "a given split is as it is given"),
+    ],
+)
+def test_impossible_splits_are_refused(arguments: tuple[Any, ...], message: str) -> None:
+    """What a split cannot be is said in one line."""
+    with pytest.raises(EcsweepError, match=message):
+        Split(*arguments)
