@@ -61,7 +61,7 @@ Parts = Annotated[
 ]
 Identity = Annotated[
     float | None,
-    typer.Option(metavar="X", help="cluster: families by MMseqs2 at this identity. [default: 0.5]"),
+    typer.Option(metavar="X", help="cluster: families by MMseqs2 at this identity. [default: 0.3]"),
 ]
 Stratify = Annotated[
     bool, typer.Option("--stratify/--no-stratify", help="Split each class by itself.")
