@@ -2,6 +2,7 @@
 
 import gzip
 import random
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
@@ -482,3 +483,21 @@ def test_impossible_splits_are_refused(arguments: tuple[Any, ...], message: str)
     """What a split cannot be is said in one line."""
     with pytest.raises(EcsweepError, match=message):
         Split(*arguments)
+
+
+@pytest.mark.skipif(shutil.which("mmseqs") is None, reason="MMseqs2 is not installed")
+def test_families_of_a_file_are_found(home: Home, write_tsv: Write, proteins: Rows) -> None:
+    """Without a column of families MMseqs2 finds them; the same from a source, whatever order."""
+    rows = [row[:5] for row in proteins[:800]]
+    built = building.build(home, "enzyme", [write_tsv(rows)], split=Split("cluster", 0.4))
+    details = built.card["split_details"]
+    assert details["identity"] == 0.4
+    assert details["program"].startswith("MMseqs2 ")
+    assert 0 < details["families"] <= 800
+    assert built.card["test_sequences_also_in_train"] == 0
+    assert built.card["test_sequences_in_train_families"] == 0
+    mixed = write_tsv(random.Random(0).sample(rows, len(rows)), "mixed.tsv")
+    importing.import_files(home, "mine", [mixed], Options(), transfers.built_in())
+    again = building.build(home, "enzyme", "mine", split=Split("cluster", 0.4))
+    assert again.fingerprint == built.fingerprint
+    assert not list(built.folder.parent.glob(".building-*"))

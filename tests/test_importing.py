@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ec_sweep import importing, merging, records, sources, splits
+from ec_sweep import building, datasets, doctor_files, importing, merging, records, sources, splits
 from ec_sweep.errors import EcsweepError
 from ec_sweep.fields import Fields
 from ec_sweep.formats import Options, Reading
@@ -372,8 +372,6 @@ def test_a_kill_in_the_middle_leaves_the_old_intact(
     home: Home, write_tsv: Write, proteins: list[list[str]], what: str
 ) -> None:
     """SIGKILL while a source or a dataset is made: the old one stays, the next run cleans up."""
-    from ec_sweep import building, datasets, doctor_files
-
     rows = [row[:5] for row in proteins]
     do(home, "mine", write_tsv(rows[:300], "old.tsv"))
     old = building.build(home, "enzyme", "mine")
@@ -413,6 +411,8 @@ def test_damaged_sources_say_what_to_do(home: Home, write_tsv: Write) -> None:
     (source.folder / sources.RECORDS).write_bytes(b"PAR1")
     with pytest.raises(EcsweepError, match=r"is damaged .* Import its files again"):
         source.records(["accession"])
+    (finding,) = doctor_files.files(home, deep=False)
+    assert (finding.kind, finding.where) == ("source-damaged", str(home.sources / "mine"))
     (home.sources / "mine" / sources.CARD).write_text("{}")
     with pytest.raises(EcsweepError, match="not the card of a source"):
         sources.get(home, "mine")
