@@ -39,12 +39,13 @@ FamilyColumn = Annotated[
     typer.Option("--family-column", metavar="C", help="Names the family that stays on one side."),
 ]
 Moves = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--transfers",
-        metavar="TABLE",
-        help="EC numbers that moved, beside those built in: a table, or ENZYME's enzyme.dat. "
-        "none: leave all numbers as they are.",
+        metavar="BASE|TABLE",
+        help="EC numbers that moved. translocases: those that moved to EC 7, the default. current: "
+        "all to this day. none: leave them. TABLE, beside one of these: your own, or ENZYME's "
+        "enzyme.dat.",
     ),
 ]
 Recipe = Annotated[str, typer.Argument(metavar="DATASET", help="Which one: enzyme or ec37.")]
@@ -211,13 +212,19 @@ def _reject_dataset(name: str) -> None:
         raise EcsweepError(f"{name} is the name of a dataset. Choose another with --name.")
 
 
-def _transfers(table: str | None) -> "Transfers":
+def _transfers(chosen: list[str] | None) -> "Transfers":
     """Return the table of EC numbers that moved."""
     from ec_sweep import transfers
 
-    if table is None:
-        return transfers.built_in()
-    return transfers.Transfers.none() if table == "none" else transfers.load(Path(table))
+    bases = [text for text in chosen or () if text in transfers.BASES]
+    tables = [text for text in chosen or () if text not in transfers.BASES]
+    if len(bases) > 1 or len(tables) > 1:
+        raise EcsweepError(
+            f"--transfers takes one of {', '.join(transfers.BASES)}, and one table beside it. "
+            f"Received: {', '.join(chosen or ())}."
+        )
+    base = bases[0] if bases else transfers.TRANSLOCASES
+    return transfers.load(Path(tables[0]), base) if tables else transfers.built_in(base)
 
 
 @contextmanager

@@ -42,6 +42,11 @@ class EcNumber:
         return len(self.parts) + bool(self.serial)
 
     @property
+    def main(self) -> int:
+        """Its main class: 3 of 3.1.1.1."""
+        return self.parts[0]
+
+    @property
     def short(self) -> str:
         """The text without its open parts: 3.1 of 3.1.-.-."""
         return str(self).partition(".-")[0]

@@ -18,6 +18,10 @@ from ec_sweep.paths import packed
 TABLE = "ec-transfers.tsv"
 STATE = "2026-06-24"
 """The day whose nomenclature the built-in table has."""
+TRANSLOCASES, CURRENT, NONE = "translocases", "current", "none"
+BASES = (TRANSLOCASES, CURRENT, NONE)
+"""What a table builds on: numbers that moved to EC 7, as the paper has them; all that moved or
+were deleted up to `STATE`; nothing."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,6 @@ class Transfers:
     targets: Mapping[EcNumber, tuple[EcNumber, ...]]
     """The numbers in use that stand for one that is not; none if it is deleted."""
 
-    @classmethod
-    def none(cls) -> "Transfers":
-        """Return a table that leaves every number as it is."""
-        return cls((), {})
-
     def apply(self, numbers: tuple[str, ...]) -> Migrated:
         """Return what stands for the numbers now, and what was done.
 
@@ -80,23 +79,39 @@ class Transfers:
 
 
 @cache
-def built_in() -> Transfers:
-    """Return the table that comes with ecsweep."""
-    path = packed("data") / TABLE
-    return Transfers((f"built-in of {STATE}",), _resolved(enzyme_files.moves(path), {}, path))
+def built_in(base: str = TRANSLOCASES) -> Transfers:
+    """Return one of the `BASES` that come with ecsweep."""
+    return Transfers(_origin(base), _resolved({}, _moves(base), packed("data") / TABLE))
 
 
-def load(path: Path) -> Transfers:
-    """Return the built-in table with what a file says, which wins: see `enzyme_files.moves`.
+def load(path: Path, base: str = TRANSLOCASES) -> Transfers:
+    """Return one of the `BASES` with what a file says, which wins: see `enzyme_files.moves`.
 
     Raises:
         EcsweepError: the file cannot be read, is no such table, or moves numbers in a circle.
     """
     own = enzyme_files.moves(path)
-    base = enzyme_files.moves(packed("data") / TABLE)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-    origin = (*built_in().origin, f"{path.name} (sha256 {digest})")
-    return Transfers(origin, _resolved(own, base, path))
+    origin = (*_origin(base), f"{path.name} (sha256 {digest})")
+    return Transfers(origin, _resolved(own, _moves(base), path))
+
+
+def _origin(base: str) -> tuple[str, ...]:
+    return () if base == NONE else (f"{base}, built-in of {STATE}",)
+
+
+@cache
+def _moves(base: str) -> Mapping[EcNumber, Move]:
+    """Return the moves of a base, chains not followed yet."""
+    if base == NONE:
+        return {}
+    path = packed("data") / TABLE
+    moves = enzyme_files.moves(path)
+    if base == CURRENT:
+        return moves
+    ends = _resolved({}, moves, path)
+    into = {old for old, targets in ends.items() if any(one.main == 7 for one in targets)}
+    return {old: move for old, move in moves.items() if old in into}
 
 
 def summary(counted: Iterable[tuple[Migrated, int]]) -> dict[str, Any]:

@@ -320,7 +320,6 @@ class TestTransfers:
         [
             ("3.6.3.8", "7.2.2.10"),
             ("3.6.3.14", "7.1.2.2"),
-            ("3.6.3.49", "5.6.1.6"),
             ("3.6.1.34", "7.1.2.2"),
             ("3.6.3.45", "7.6.2.2"),  # by way of 3.6.3.44
             ("3.6.1.38", "7.2.2.10"),  # by way of 3.6.3.8
@@ -345,7 +344,7 @@ class TestTransfers:
 
     def test_no_number_of_3_6_3_is_left(self) -> None:
         """ATPases that drive a transport, 3.6.3.1 to 3.6.3.55, are all of another class."""
-        apply = transfers.built_in().apply
+        apply = transfers.built_in("current").apply
         found = {serial: apply((f"3.6.3.{serial}",)) for serial in range(1, 56)}
         assert found.pop(11).lost  # the one that was deleted
         assert found.pop(49).numbers == ("5.6.1.6",)  # the one that moves no substance
@@ -353,7 +352,7 @@ class TestTransfers:
 
     def test_the_built_in_table_is_sound(self) -> None:
         """Every chain ends in numbers that the table does not move, of a known sub-class."""
-        built_in = transfers.built_in()
+        built_in = transfers.built_in("current")
         assert len(built_in.targets) > 1500
         for old, targets in built_in.targets.items():
             assert not set(targets) & set(built_in.targets), old
@@ -361,7 +360,7 @@ class TestTransfers:
 
     def test_what_was_done_is_told(self) -> None:
         """Moved, split and deleted numbers are named; the rest is made canonical and ordered."""
-        found = transfers.built_in().apply(
+        found = transfers.built_in("current").apply(
             ("EC 7.1.2.2", "3.6.3.8", "1.1.1.5", "3.6.1.3", "3.6.3.14", "3.1.1.1")
         )
         assert found == Migrated(
@@ -371,24 +370,36 @@ class TestTransfers:
             deleted=("3.6.1.3",),
         )
         assert not found.lost
-        assert transfers.built_in().apply(("3.6.1.3",)) == Migrated((), deleted=("3.6.1.3",))
+        assert transfers.built_in("current").apply(("3.6.1.3",)) == Migrated(
+            (), deleted=("3.6.1.3",)
+        )
 
     def test_an_enzyme_without_a_number_left_is_told(self) -> None:
         """Where all numbers are deleted it is no protein without numbers."""
-        apply = transfers.built_in().apply
+        apply = transfers.built_in("current").apply
         assert apply(("3.6.1.3", "3.6.1.4")).lost  # 3.6.1.4 was transferred to 3.6.1.3
         assert not apply(()).lost
         assert apply(()) == Migrated(())
 
     def test_partial_numbers_stay_unless_their_class_moved_as_one(self) -> None:
         """3.6.3.- went to many sub-classes and stays; all of 1.6.4.- went to 1.8.1.-."""
-        apply = transfers.built_in().apply
+        apply = transfers.built_in("current").apply
         assert apply(("3.6.3.-", "3.6.-.-")) == Migrated(("3.6.-.-", "3.6.3.-"))
         assert apply(("1.6.4.-",)) == Migrated(("1.8.1.-",), moved=("1.6.4.- → 1.8.1.-",))
 
+    def test_by_default_only_translocases_move(self) -> None:
+        """The paper's classes are those of 2018: what moved later, or was deleted, stays."""
+        built_in = transfers.built_in()
+        assert built_in.apply(("3.3.1.1", "3.6.1.3", "3.6.3.8", "1.6.5.3")) == Migrated(
+            ("3.3.1.1", "3.6.1.3", "7.1.1.2", "7.2.2.10"),
+            moved=("1.6.5.3 → 7.1.1.2", "3.6.3.8 → 7.2.2.10"),
+        )
+        assert all(7 in {one.main for one in ends} for ends in built_in.targets.values())
+        assert built_in.targets.items() < transfers.built_in("current").targets.items()
+
     def test_no_table_changes_nothing(self) -> None:
         """Without transfers, numbers are only made canonical."""
-        assert transfers.Transfers.none().apply(("3.6.3.8", "3.1")) == Migrated(
+        assert transfers.built_in("none").apply(("3.6.3.8", "3.1")) == Migrated(
             ("3.1.-.-", "3.6.3.8")
         )
 
@@ -402,8 +413,8 @@ class TestTransfers:
         found = loaded.apply(("3.6.3.8", "3.3.1.1", "3.1.1.1", "3.6.3.-", "3.6.3.14"))
         assert found.numbers == ("3.3.1.1", "7.-.-.-", "7.1.2.2", "7.2.2.99")
         assert found.deleted == ("3.1.1.1",)
-        assert transfers.built_in().apply(("3.3.1.1",)).numbers == ("3.13.2.1",)
-        assert loaded.origin[0] == "built-in of 2026-06-24"
+        assert transfers.built_in("current").apply(("3.3.1.1",)).numbers == ("3.13.2.1",)
+        assert loaded.origin[0] == "translocases, built-in of 2026-06-24"
         assert re.fullmatch(rf"{path.name} \(sha256 [0-9a-f]{{12}}\)", loaded.origin[1])
 
     def test_chains_are_followed_and_splits_united(self, write: Write) -> None:
@@ -504,7 +515,7 @@ class TestTransfers:
 
     def test_cards_count_proteins(self) -> None:
         """The summary adds up what became of the texts, by their frequency, in order."""
-        apply = transfers.built_in().apply
+        apply = transfers.built_in("current").apply
         texts = {("3.6.3.8",): 10, ("3.1.1.1", "3.6.3.8", "1.6.5.3"): 5, ("1.1.1.5", "3.6.1.3"): 2}
         assert transfers.summary((apply(each), count) for each, count in texts.items()) == {
             "moved": {"1.6.5.3 → 7.1.1.2": 5, "3.6.3.8 → 7.2.2.10": 15},

@@ -23,7 +23,7 @@ from ec_sweep.formats import Options, Reading
 from ec_sweep.paths import Home
 from ec_sweep.records import Numbers
 from ec_sweep.sources import Source
-from ec_sweep.transfers import Transfers, built_in
+from ec_sweep.transfers import built_in
 
 Write = Callable[..., Path]
 Kept = tuple[str, str, str]
@@ -35,7 +35,7 @@ def write(folder: Path, *paths: Path, **options: Any) -> Source:
     """Import files into a folder of their own, no EC number migrated."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    return importing.write(folder, "source", paths, Options(**options), Transfers.none())
+    return importing.write(folder, "source", paths, Options(**options), built_in("none"))
 
 
 def content(source: Source) -> list[Kept]:
@@ -257,7 +257,7 @@ def reference(rows: Iterable[tuple[Any, ...]]) -> tuple[set[Any], Counter[str]]:
 @given(ROWS, st.integers(1, 6))
 def test_columns_say_what_rows_say(rows: list[tuple[Any, ...]], size: int) -> None:
     """Checked and merged by columns, in blocks of any size: as one by one in plain Python."""
-    numbers = Numbers(Transfers.none())
+    numbers = Numbers(built_in("none"))
     dropped: Counter[str] = Counter()
     blocks, hashes = [], []
     schema = pa.schema({"accession": pa.string(), "ec": pa.int32(), "length": pa.int32(),
@@ -307,7 +307,7 @@ def home(tmp_path: Path) -> Home:
 
 
 def do(home: Home, name: str, *paths: Path) -> Source:
-    return importing.import_files(home, name, paths, Options(), Transfers.none())
+    return importing.import_files(home, name, paths, Options(), built_in("none"))
 
 
 def test_a_failed_import_leaves_the_old_source(
@@ -348,7 +348,7 @@ from pathlib import Path
 from ec_sweep import building, importing, packing, records
 from ec_sweep.formats import Options
 from ec_sweep.paths import Home
-from ec_sweep.transfers import Transfers
+from ec_sweep.transfers import built_in
 
 home, file, what = Home(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3]
 module, name = {"import": (importing, "_merge"), "build": (packing, "_tokens")}[what]
@@ -361,7 +361,7 @@ def slowly(*arguments):
 
 setattr(module, name, slowly)
 if what == "import":
-    importing.import_files(home, "mine", [file], Options(), Transfers.none())
+    importing.import_files(home, "mine", [file], Options(), built_in("none"))
 else:
     building.build(home, "enzyme", [file])
 """
