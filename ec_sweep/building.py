@@ -166,7 +166,9 @@ def _origin(origin: Sequence[Path] | str, embedded: bool) -> str:
 def _write(folder: Path, source: Source, found: Proteins, division: Division) -> dict[str, Any]:
     """Write the arrays; returns what the card says of sequences on both sides."""
     every = np.concatenate(division.parts)
-    records = source.records(["accession", "digest", "row"]).take(found.rows[every])
+    order = np.argsort(found.rows[every])
+    records = source.records(["accession", "digest", "row"], found.rows[every][order])
+    records = records.take(np.argsort(order))
     part = np.repeat(np.arange(len(PARTS), dtype=np.int8), [len(some) for some in division.parts])
     ends = np.cumsum([0, *map(len, division.parts)])
     for number, name in enumerate(PARTS):

@@ -10,9 +10,9 @@ import numpy as np
 from ec_sweep import clustering, splits
 from ec_sweep.datasets import SEED
 from ec_sweep.errors import EcsweepError
-from ec_sweep.labelling import Array, Proteins, Rows
+from ec_sweep.labelling import Array, Proteins
 from ec_sweep.recipes import Drawing, Recipe
-from ec_sweep.sources import Source, groups_of
+from ec_sweep.sources import Rows, Source, groups_of
 from ec_sweep.splits import PARTS, Groups, Parts
 
 if TYPE_CHECKING:
@@ -92,8 +92,7 @@ def divide(
 
 def _column(source: Source, name: str, rows: Rows) -> "pa.ChunkedArray":
     """Return a column of some of a source's records."""
-    column = source.records([name])[name]
-    return column if len(rows) == len(column) else _of(column, rows)
+    return source.records([name], rows)[name]
 
 
 def _of(column: "pa.ChunkedArray", rows: Rows) -> "pa.ChunkedArray":
@@ -124,7 +123,7 @@ def _families(
         identity = clustering.IDENTITY if split.identity is None else split.identity
         program = clustering.find()
         digests = _column(source, "digest", found.rows)
-        rows = source.records(["row"])["row"].to_numpy()[found.rows]
+        rows = _column(source, "row", found.rows).to_numpy()
         families = clustering.families(
             digests, _sequences(source, rows), identity, program=program, folder=folder
         )

@@ -12,12 +12,11 @@ from ec_sweep.datasets import LONGEST, SHORTEST
 from ec_sweep.errors import EcsweepError
 from ec_sweep.recipes import Recipe
 from ec_sweep.records import numbers_of
-from ec_sweep.sources import Source
+from ec_sweep.sources import Rows, Source
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Rows = npt.NDArray[np.int64]
 Labels = npt.NDArray[np.int32]
 Array = npt.NDArray[Any]
 

@@ -16,8 +16,8 @@ import numpy as np
 from ec_sweep import encoding, records
 from ec_sweep.datasets import LONGEST
 from ec_sweep.importing import threads
-from ec_sweep.labelling import Array, Rows
-from ec_sweep.sources import Source, groups_of
+from ec_sweep.labelling import Array
+from ec_sweep.sources import Rows, Source, groups_of
 from ec_sweep.splits import PARTS
 
 if TYPE_CHECKING:

@@ -8,11 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from ec_sweep.errors import EcsweepError, nearest
 from ec_sweep.paths import Home
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+Rows = npt.NDArray[np.int64]
 
 CARD = "source.json"
 RECORDS, SEQUENCES = "records.parquet", "sequences.parquet"
@@ -39,20 +44,33 @@ class Source:
         """What it is called."""
         return str(self.card["name"])
 
-    def records(self, columns: Sequence[str]) -> "pa.Table":
-        """Return columns of its records.
+    def records(self, columns: Sequence[str], rows: Rows | None = None) -> "pa.Table":
+        """Return columns of its records, or of some of them, whose places grow.
 
         ``accession``, ``ec_numbers`` (joined by ``; ``), ``length``, ``digest``, ``row`` (in
-        `sequences`), and what the card's ``columns`` name: ``part``, ``family``.
+        `sequences`), and what the card's ``columns`` name: ``part``, ``family``. Of some
+        records only those are ever in memory.
         """
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        path = self.folder / RECORDS
         try:
             # Mapped files count as memory, and reading ahead holds all columns at once.
-            return pq.read_table(path, columns=list(columns), memory_map=False, pre_buffer=False)
+            with pq.ParquetFile(self.folder / RECORDS, pre_buffer=False) as file:
+                if rows is None:
+                    return file.read(list(columns))
+                found = []
+                groups = range(file.metadata.num_row_groups)
+                sizes = [file.metadata.row_group(group).num_rows for group in groups]
+                for group, first, end in groups_of(sizes):
+                    low, high = np.searchsorted(rows, [first, end])
+                    table = file.read_row_group(group, list(columns))
+                    found.append(table.take(pa.array(rows[low:high] - first)))
+                return pa.concat_tables(found)
         except (OSError, ValueError) as error:
             raise self._damaged(error) from error
+        finally:
+            pa.default_memory_pool().release_unused()
 
     def row_groups(self) -> list[int]:
         """Return the rows of every group of `sequences`."""
