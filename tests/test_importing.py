@@ -168,7 +168,7 @@ def test_numbers_that_moved_are_migrated_and_counted(tmp_path: Path, write_tsv: 
     ]
     folder = tmp_path / "source"
     folder.mkdir()
-    source = importing.write(folder, "x", [write_tsv(rows)], Options(), built_in())
+    source = importing.write(folder, "x", [write_tsv(rows)], Options(), built_in("current"))
     assert [numbers for _, numbers, _ in content(source)] == ["7.2.2.10", "1.1.1.1; 7.2.2.10"]
     assert source.card["dropped"] == {"deleted_ec_number": 1}
     assert source.card["migrations"]["moved"] == {"3.6.3.8 → 7.2.2.10": 2}
