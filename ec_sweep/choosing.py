@@ -1,0 +1,112 @@
+"""Finding the saved model that is meant: the best of a study, a cell's, or one named by itself."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ec_sweep import saving
+from ec_sweep.errors import EcsweepError
+from ec_sweep.experiments import find_tracker
+from ec_sweep.logged_models import FILES
+from ec_sweep.mlflow_store import connect, is_local, tracking_uri
+from ec_sweep.paths import Home
+from ec_sweep.stored import Measured, SavedModel, artifact_folder
+
+
+def best_models(tracker: Measured) -> list[SavedModel]:
+    """Return the best saved model of each dataset of a study, newest dataset first."""
+    best: dict[str, SavedModel] = {}
+    for model in tracker.saved_models():
+        if model.val_accuracy > getattr(best.get(model.dataset), "val_accuracy", -1):
+            best[model.dataset] = model
+    return list(best.values())[::-1]
+
+
+def of_study(home: Home, study: str, scale: str, cell: str) -> Path:
+    """Return the files of a study's saved model: of the best cell, or of the one named.
+
+    Raises:
+        EcsweepError: there is none, or several are the best, each of its dataset.
+    """
+    name = f"{study}@{scale}"
+    tracker = find_tracker(home, name)
+    models = tracker.saved_models() if tracker else []
+    if tracker is None or not models:
+        raise EcsweepError(f"no model of {name} is saved. {_remedy(tracker, study, scale)}")
+    if cell != "best":
+        chosen = [model for model in models if model.cell == cell]
+        if not chosen:
+            raise EcsweepError(
+                f"no model of cell {cell} of {name} is saved, but of {_shown(models)}. "
+                f"{_remedy(tracker, study, scale, cell)}"
+            )
+        return folder_of(home, chosen[-1])
+    best = best_models(tracker)
+    if len(best) > 1:
+        raise EcsweepError(
+            f"{name} has a best model for each of {len(best)} datasets. "
+            f"Choose one with --cell: {_shown(best)}."
+        )
+    return folder_of(home, best[0])
+
+
+def named(home: Home, model: str) -> Path:
+    """Return the files of a model named by a folder, a file in it, or an address of MLflow's."""
+    if model.startswith(("models:/", "runs:/", "mlflow-artifacts:/")):
+        return _inside(_downloaded(home, model), model)
+    path = Path(model)
+    return _inside(path.parent if path.is_file() else path, model)
+
+
+def folder_of(home: Home, model: SavedModel) -> Path:
+    """Return the files of a saved model, brought here where they are elsewhere."""
+    if model.location.startswith(("/", "file:")):
+        folder = artifact_folder(model.location)
+    else:
+        folder = _downloaded(home, f"models:/{model.model_id}")
+    return _inside(folder, f"models:/{model.model_id}")
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """Return where ecsweep's own files are in a model's folder."""
+    for place in (folder, folder / FILES):
+        if saving.exists(place):
+            return place
+    raise EcsweepError(
+        f"{name}: no model that ecsweep saved. Name its folder, or models:/ID as MLflow shows it."
+    )
+
+
+def _downloaded(home: Home, uri: str) -> Path:
+    from mlflow.exceptions import MlflowException
+
+    connect(home)
+    from mlflow import artifacts, set_registry_uri
+
+    set_registry_uri(tracking_uri(home))
+    try:
+        return Path(artifacts.download_artifacts(uri, tracking_uri=tracking_uri(home)))
+    except (MlflowException, OSError) as error:
+        where = "of this home" if is_local(home) else "of MLFLOW_TRACKING_URI"
+        reason = str(error).splitlines()[0]
+        raise EcsweepError(f"{uri}: no such model {where} ({reason}).") from error
+
+
+def _remedy(tracker: Measured | None, study: str, scale: str, cell: str = "") -> str:
+    """Return the command that makes a model: trained cells have to be trained again."""
+    again = f"ecsweep study {study} --scale {scale} --save-models {'all' if cell else 'best'}"
+    runs = [run for run in tracker.runs() if run.complete] if tracker else []
+    runs = [run for run in runs if cell in ("", run.cell)]
+    if not runs:
+        return f"Train it: {again}"
+    best = max(runs, key=lambda run: run.metrics.get("val_accuracy", -1))
+    forget = f"ecsweep forget {study} --scale {scale} --cell {best.cell} --yes"
+    return f"Train it again: {forget} && {again}"
+
+
+def _shown(models: Sequence[SavedModel]) -> str:
+    found = [
+        f"{model.cell} (validation accuracy {model.val_accuracy:.4f}, dataset {model.dataset[:12]})"
+        for model in models[:10]
+    ]
+    more = f" and {len(models) - 10} more" if len(models) > 10 else ""
+    return f"{'; '.join(found)}{more}"
