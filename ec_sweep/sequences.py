@@ -9,8 +9,8 @@ import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from ec_sweep.encoding import RESIDUES
 from ec_sweep.errors import EcsweepError, printable
@@ -20,7 +20,7 @@ _PIECE = 1 << 20
 _LONGEST_ID = 1000
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _GZIP = b"\x1f\x8b"
-_NOT_LETTERS = re.compile(r"[^A-Z]")
+_NOT_LETTERS = re.compile(rb"[^A-Z]")
 _OTHER_LETTERS = re.compile(f"[^{RESIDUES}]")
 
 
@@ -38,19 +38,19 @@ class Entry:
     ended: bool = False
     """Whether the ``*`` that ends a translation has come."""
 
-    def add(self, text: str, most: int) -> None:
+    def add(self, piece: bytes, most: int) -> None:
         """Take a piece of the sequence in, of which ``most`` letters are kept in all."""
-        ascii_only = text.isascii()  # ß, among others, has an upper case of letters A to Z
-        text = "".join(text.split()).upper()
-        if not text:
+        letters = b"".join(piece.split()).upper()
+        if not letters:
             return
         if self.ended:
             self.invalid = True
-        if text.endswith("*"):
-            text, self.ended = text[:-1], True
-        self.invalid = self.invalid or not ascii_only or _NOT_LETTERS.search(text) is not None
-        self.sequence += text[: max(0, most - len(self.sequence))]
-        self.length += len(text)
+        if letters.endswith(b"*"):
+            letters, self.ended = letters[:-1], True
+        self.invalid = self.invalid or _NOT_LETTERS.search(letters) is not None
+        self.length += len(letters)
+        if not self.invalid:
+            self.sequence += letters[: max(0, most - len(self.sequence))].decode()
 
     @property
     def problem(self) -> str:
@@ -73,23 +73,23 @@ class Entry:
 def examine(text: str, most: int) -> Entry:
     """Return the entry of a sequence that stands alone."""
     entry = Entry("")
-    entry.add(text, most)
+    entry.add(text.encode("utf-8", "surrogatepass"), most)
     return entry
 
 
-def open_stream(path: Path) -> BinaryIO:
+def open_stream(path: Path) -> BufferedReader:
     """Open a file, ``-`` for standard input."""
     import sys
 
     if str(path) == "-":
-        return sys.stdin.buffer
+        return open(sys.stdin.fileno(), "rb", closefd=False)
     try:
         return path.open("rb")
     except OSError as error:
         raise EcsweepError(f"{path}: cannot be read ({error.strerror}).") from error
 
 
-def read(stream: BinaryIO, name: str, most: int) -> Iterator[Entry]:
+def read(stream: BufferedReader, name: str, most: int) -> Iterator[Entry]:
     """Yield the entries of FASTA, plain or gzipped, in their order.
 
     Raises:
@@ -114,7 +114,7 @@ def read(stream: BinaryIO, name: str, most: int) -> Iterator[Entry]:
                         f"Received: {printable(_text(line.strip()[:40]))!r}."
                     )
             elif begins is not None:
-                entry.add(_text(line), most)
+                entry.add(line, most)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise EcsweepError(
             f"{name}: cut off or damaged gzip file ({error}), after {count:,} whole entries."
@@ -126,16 +126,15 @@ def read(stream: BinaryIO, name: str, most: int) -> Iterator[Entry]:
     yield entry
 
 
-def _pieces(stream: BinaryIO) -> Iterator[tuple[int, bytes, bool | None]]:
+def _pieces(stream: BufferedReader) -> Iterator[tuple[int, bytes, bool | None]]:
     """Yield lines in pieces: number, bytes, and whether it begins a line.
 
     ``None``: it goes on a line that is a header.
     """
-    peek = getattr(stream, "peek", None)
-    if peek and peek(2)[:2] == _GZIP:
-        stream = gzip.GzipFile(fileobj=stream)  # type: ignore[assignment] # it reads the same
+    zipped = stream.peek(2)[:2] == _GZIP
+    readline = gzip.GzipFile(fileobj=stream).readline if zipped else stream.readline
     number, begins, header = 1, True, False
-    while piece := stream.readline(_PIECE):
+    while piece := readline(_PIECE):
         piece = piece.removeprefix(_BYTE_ORDER_MARK) if number == 1 and begins else piece
         header = piece.startswith(b">") if begins else header
         yield number, piece, begins if begins or not header else None

@@ -5,20 +5,17 @@ logs a model, and lives without it.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mlflow
 import pandas as pd
-from mlflow.pyfunc.model import PythonModel
-
-if TYPE_CHECKING:
-    from mlflow.pyfunc.model import PythonModelContext
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 
 class ProteinClassifier(PythonModel):
     """Takes raw sequences and returns the probability of each class."""
 
-    def load_context(self, context: "PythonModelContext") -> None:
+    def load_context(self, context: PythonModelContext) -> None:
         """Read the weights."""
         from ec_sweep import serving
 
@@ -26,7 +23,7 @@ class ProteinClassifier(PythonModel):
 
     def predict(
         self,
-        context: "PythonModelContext",  # noqa: ARG002 - MLflow's arguments
+        context: PythonModelContext,  # noqa: ARG002 - MLflow's arguments
         model_input: pd.DataFrame,
         params: dict[str, Any] | None = None,  # noqa: ARG002 - MLflow's arguments
     ) -> pd.DataFrame:
