@@ -1,6 +1,7 @@
 """`ecsweep predict`: classify the sequences of a FASTA file with a saved model."""
 
 import contextlib
+import itertools
 import os
 import sys
 from collections.abc import Iterator
@@ -69,7 +70,7 @@ def classify_sequences(
     on; nonstandard: other letters were read as X. Where nothing can be predicted the
     probabilities are empty and the flag says why: no_sequence, invalid_sequence.
     """
-    from ec_sweep import choosing
+    from ec_sweep import choosing, sequences
 
     check_range("--batch-size", batch_size, 65_536)
     check_range("--top", top, 1_000_000)
@@ -78,25 +79,25 @@ def classify_sequences(
     if out is not None and out.exists() and not out.is_file():
         raise EcsweepError(f"--out must be a file, which {out} is not.")
     where = place(home).home
-    from ec_sweep import sequences
-
     with contextlib.closing(sequences.open_stream(fasta)) as stream:
         if model is not None:
             folder = choosing.named(where, model)
         else:
             assert study is not None
             folder = choosing.of_study(where, _name(study), scale, cell)
-        from ec_sweep import predicting, serving
+        from ec_sweep import predicting, saving, serving
 
+        about = saving.read_about(folder)
+        name = "stdin" if str(fasta) == "-" else str(fasta)
+        entries = sequences.read(stream, name, about.hyperparameters.length)
+        first = next(entries)  # what is no FASTA is said before Keras is waited for
         classifier = serving.load(folder)
-        about = classifier.about
         print(about.line(), file=sys.stderr)
-        length = max(about.hyperparameters.length, 1)
-        entries = sequences.read(stream, "stdin" if str(fasta) == "-" else str(fasta), length)
         with _output(out) as file:
             tally = predicting.classify(
-                entries, classifier, file, batch_size=batch_size, top=top, show=_show
-            )
+                itertools.chain([first], entries), classifier, file,
+                batch_size=batch_size, top=top, show=_show,
+            )  # fmt: skip
     _show(tally, end=True)
 
 

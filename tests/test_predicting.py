@@ -259,6 +259,9 @@ def test_bad_requests_are_refused_in_one_line(finished: Ecsweep, tmp_path: Path)
     fasta, out = tmp_path / "a.fasta", tmp_path / "out.tsv"
     fasta.write_text(">a\nACAC\n")
     some = ("predict", str(fasta))
+    wrong = tmp_path / "wrong.fasta"
+    wrong.write_text("ACAC\n")
+    assert "wrong.fasta: line 1: FASTA" in finished.fails("predict", str(wrong), "--study", "tiny")
     assert "either --study STUDY or --model MODEL" in finished.fails(*some)
     assert "cannot be read" in finished.fails("predict", "none.fasta", "--study", "tiny")
     said = finished.fails(*some, "--study", "tiny", "--cell", "0" * 12, "--out", str(out))
