@@ -1,5 +1,8 @@
 """Finding the saved model that is meant: the best of a study, a cell's, or one named by itself."""
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,7 +10,7 @@ from ec_sweep import saving
 from ec_sweep.errors import EcsweepError
 from ec_sweep.experiments import find_tracker
 from ec_sweep.logged_models import FILES
-from ec_sweep.mlflow_store import connect, is_local, tracking_uri
+from ec_sweep.mlflow_store import connect, exists, is_local, tracking_uri
 from ec_sweep.paths import Home
 from ec_sweep.stored import Measured, SavedModel, artifact_folder
 
@@ -77,16 +80,22 @@ def _inside(folder: Path, name: str) -> Path:
 
 
 def _downloaded(home: Home, uri: str) -> Path:
-    from mlflow.exceptions import MlflowException
-
+    """Return a copy of a model's files, which goes when this process ends."""
+    where = "of this home" if is_local(home) else "of MLFLOW_TRACKING_URI"
+    if not exists(home):
+        raise EcsweepError(f"{uri}: no such model {where}, which holds no study yet.")
     connect(home)
     from mlflow import artifacts, set_registry_uri
+    from mlflow.exceptions import MlflowException
 
+    folder = tempfile.mkdtemp(prefix="ecsweep-model-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     set_registry_uri(tracking_uri(home))
     try:
-        return Path(artifacts.download_artifacts(uri, tracking_uri=tracking_uri(home)))
+        return Path(
+            artifacts.download_artifacts(uri, dst_path=folder, tracking_uri=tracking_uri(home))
+        )
     except (MlflowException, OSError) as error:
-        where = "of this home" if is_local(home) else "of MLFLOW_TRACKING_URI"
         reason = str(error).splitlines()[0]
         raise EcsweepError(f"{uri}: no such model {where} ({reason}).") from error
 

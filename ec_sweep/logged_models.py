@@ -83,7 +83,7 @@ class LoggedModels:
 
     def find(self, condition: str | None = None) -> list[SavedModel]:
         """Return the models, half logged ones too, oldest first."""
-        order = [{"field_name": "creation_timestamp"}]
+        order = [{"field_name": "creation_timestamp", "ascending": True}]
         search = functools.partial(
             self._client.search_logged_models, [self._experiment_id], condition, order_by=order
         )
