@@ -42,14 +42,14 @@ def of_study(home: Home, study: str, scale: str, cell: str) -> Path:
                 f"no model of cell {cell} of {name} is saved, but of {_shown(models)}. "
                 f"{_remedy(tracker, study, scale, cell)}"
             )
-        return folder_of(home, chosen[-1])
+        return _folder(home, chosen[-1], study, scale)
     best = best_models(tracker)
     if len(best) > 1:
         raise EcsweepError(
             f"{name} has a best model for each of {len(best)} datasets. "
             f"Choose one with --cell: {_shown(best)}."
         )
-    return folder_of(home, best[0])
+    return _folder(home, best[0], study, scale)
 
 
 def named(home: Home, model: str) -> Path:
@@ -60,13 +60,18 @@ def named(home: Home, model: str) -> Path:
     return _inside(path.parent if path.is_file() else path, model)
 
 
-def folder_of(home: Home, model: SavedModel) -> Path:
+def _folder(home: Home, model: SavedModel, study: str, scale: str) -> Path:
     """Return the files of a saved model, brought here where they are elsewhere."""
     if model.location.startswith(("/", "file:")):
         folder = artifact_folder(model.location)
     else:
         folder = _downloaded(home, f"models:/{model.model_id}")
-    return _inside(folder, f"models:/{model.model_id}")
+    if not saving.exists(folder / FILES):
+        raise EcsweepError(
+            f"the files of the model of cell {model.cell} are missing from {folder}. Train it "
+            f"again: {_commands(study, scale, model.cell, 'best')}"
+        )
+    return folder / FILES
 
 
 def _inside(folder: Path, name: str) -> Path:
@@ -102,14 +107,21 @@ def _downloaded(home: Home, uri: str) -> Path:
 
 def _remedy(tracker: Measured | None, study: str, scale: str, cell: str = "") -> str:
     """Return the command that makes a model: trained cells have to be trained again."""
-    again = f"ecsweep study {study} --scale {scale} --save-models {'all' if cell else 'best'}"
+    keep = "all" if cell else "best"
     runs = [run for run in tracker.runs() if run.complete] if tracker else []
     runs = [run for run in runs if cell in ("", run.cell)]
     if not runs:
-        return f"Train it: {again}"
+        return f"Train it: ecsweep study {study} --scale {scale} --save-models {keep}"
     best = max(runs, key=lambda run: run.metrics.get("val_accuracy", -1))
-    forget = f"ecsweep forget {study} --scale {scale} --cell {best.cell} --yes"
-    return f"Train it again: {forget} && {again}"
+    return f"Train it again: {_commands(study, scale, best.cell, keep)}"
+
+
+def _commands(study: str, scale: str, cell: str, keep: str) -> str:
+    """Return what trains a cell again and saves its model."""
+    return (
+        f"ecsweep forget {study} --scale {scale} --cell {cell} --yes && "
+        f"ecsweep study {study} --scale {scale} --save-models {keep}"
+    )
 
 
 def _shown(models: Sequence[SavedModel]) -> str:

@@ -163,7 +163,8 @@ def forget_cells(
 ) -> None:
     """Forget results, so that their cells are trained anew.
 
-    The runs go to MLflow's bin, from where `mlflow runs restore` brings them back to view.
+    The runs go to MLflow's bin, from where `mlflow runs restore` brings them back to view; their
+    saved models are removed for good.
     """
     from ec_sweep import app, planning
 

@@ -102,6 +102,15 @@ def test_all_models_stay_where_all_are_asked_for(setup: Setup) -> None:
     assert saving.read_about(best).hyperparameters.filter_size == 3
 
 
+def test_a_model_whose_files_are_gone_is_told_from_none(setup: Setup) -> None:
+    """The commands that make it again are said."""
+    setup.drive(script, limits=Limits(save_models="best"))
+    (model,) = setup.tracker.models.find()
+    shutil.rmtree(artifact_folder(model.location))
+    with pytest.raises(EcsweepError, match=f"files of the model of cell {model.cell} are missing"):
+        choosing.of_study(setup.home, "scripted", "demo", "best")
+
+
 def test_no_model_is_written_where_none_is_asked_for(setup: Setup) -> None:
     """Neither files nor an entry; the command that makes one is said."""
 
