@@ -79,6 +79,7 @@ ODD = (
     b">stop\n" + b"A" * 50 + b"*\n"
     b">empty\n"
     b">inner*\nACAC*AC\n"
+    b">after*\nACAC*\nAC\n"
     b">gap\nAC-AC\n"
     b">\nAAAA\n"
     b">tab\tand more\n" + b"C" * 50 + b"\r\n\r\n"
@@ -99,6 +100,7 @@ def test_odd_sequences_are_handled_as_in_training_and_flagged() -> None:
         ("stop", ""),
         ("empty", "no_sequence"),
         ("inner*", "invalid_sequence"),
+        ("after*", "invalid_sequence"),
         ("gap", "invalid_sequence"),
         ("", "short"),
         ("tab", ""),

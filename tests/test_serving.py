@@ -182,6 +182,25 @@ def test_a_crash_at_any_step_costs_no_model_and_leaves_none(
     setup.check_consistent()
 
 
+@pytest.mark.parametrize("mended_by", ["study", "doctor"])
+def test_what_no_work_folder_tells_of_is_removed(setup: Setup, mended_by: str) -> None:
+    """Half of a model, and a best that another has beaten, where their attempts are over."""
+    setup.cells = setup.cells[:2]
+    setup.drive(script, limits=Limits(save_models="all"))
+    models = setup.tracker.models
+    kept = models.find()
+    client = MlflowClient(f"sqlite:///{setup.home.mlflow_db}")
+    for model in kept:
+        client.set_logged_model_tags(model.model_id, {"ecsweep.keep": "best"})
+    models._enter(kept[0].run_id, replace(ABOUT, val_accuracy=0.9))
+    if mended_by == "doctor":
+        found = doctor.examine(Place(setup.home), fix=True).findings
+        assert [finding.fixed for finding in found if finding.kind == "model"] == [True, True]
+    else:
+        setup.drive(script)
+    check(setup, [3])
+
+
 @pytest.mark.parametrize("step", ["create_logged_model", "log_model_artifacts"])
 def test_an_outage_while_a_model_is_logged_makes_no_second(setup: Setup, step: str) -> None:
     """What was cut off is done again when MLflow is back."""
