@@ -12,10 +12,13 @@ import gzip
 import io
 import itertools
 import multiprocessing
+import os
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from ec_sweep import machine, predicting, saving, sequences, serving
 from ec_sweep.hyperparameters import Hyperparameters
