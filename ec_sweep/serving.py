@@ -71,7 +71,7 @@ def load(folder: Path) -> Classifier:
         EcsweepError: it is damaged, or was saved by another version.
     """
     about, weights = saving.read_about(folder), saving.read_weights(folder)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # where there is no GPU it says so each time
     model = MODELS[about.model].build(about.hyperparameters, len(about.classes))
     try:
         return Classifier(about, _with_weights(about, model, weights))
