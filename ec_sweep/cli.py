@@ -9,6 +9,7 @@ import typer
 from ec_sweep import __version__
 from ec_sweep.cli_care import cancel_study, see_doctor
 from ec_sweep.cli_data import data_cli
+from ec_sweep.cli_predict import classify_sequences
 from ec_sweep.cli_report import write_reports
 from ec_sweep.cli_study import run_studies
 from ec_sweep.errors import EcsweepError, ExitCode, StudyStoppedError
@@ -162,7 +163,8 @@ def forget_cells(
 ) -> None:
     """Forget results, so that their cells are trained anew.
 
-    The runs go to MLflow's bin, from where `mlflow runs restore` brings them back to view.
+    The runs go to MLflow's bin, from where `mlflow runs restore` brings them back to view; their
+    saved models are removed for good.
     """
     from ec_sweep import app, planning
 
@@ -179,6 +181,7 @@ def forget_cells(
 
 
 cli.command("report")(write_reports)
+cli.command("predict")(classify_sequences)
 cli.command("cancel")(cancel_study)
 cli.command("doctor")(see_doctor)
 

@@ -28,7 +28,7 @@ from ec_sweep.paths import Home
 from ec_sweep.plan import Plan
 from ec_sweep.recording import Recorder
 from ec_sweep.sampling import Known, Proposer
-from ec_sweep.study import Driver, cells_to_run
+from ec_sweep.study import Driver, Limits, cells_to_run
 from ec_sweep.tracking import Tracker
 
 NAME = "scripted@demo"
@@ -119,12 +119,21 @@ class Setup:
         slots: int = 1,
         retry_failed: bool = False,
         held: Callable[[], bool] = lambda: True,
+        limits: Limits | None = None,
     ) -> ScriptedExecutor:
         """Repair and run like the ``study`` command does; every part is opened anew."""
         ledger, tracker = self.ledger, self.tracker
         executor = ScriptedExecutor(slots, script)
         driver = Driver(
-            self.home, self.plan, ledger, tracker, executor, Quiet(), self.proposer, still_held=held
+            self.home,
+            self.plan,
+            ledger,
+            tracker,
+            executor,
+            Quiet(),
+            self.proposer,
+            limits or Limits(),
+            held,
         )
         parent = tracker.open_parent("")
         Recorder(self.home, NAME, ledger, tracker).repair()
