@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ec_sweep.datasets import Dataset
-from ec_sweep.spec import Cell
+from ec_sweep.spec import Cell, Data
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Plan:
     study: str
     """``name@scale``."""
     cells: Sequence[Cell]
-    datasets: Mapping[str, Dataset]
+    datasets: Mapping[Data, Dataset]
     axes: Mapping[str, list[Any]]
     """The values of each grid axis."""
 
