@@ -2,15 +2,21 @@
 
     python data/draw_sample.py SOURCE.tsv.gz
 
-The draw depends on accessions alone, so the same source gives the same bytes.
+The draw depends on accessions alone, and families on the sequences drawn and the version of
+MMseqs2, so the same source gives the same bytes.
 """
 
 import csv
 import gzip
 import hashlib
 import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
+
+import pyarrow as pa
+
+from ec_sweep import clustering
 
 TARGET = Path(__file__).parent / "swissprot-sample.tsv.gz"
 PER_GROUP = 5_000  # enzymes, and as many non-enzymes
@@ -31,10 +37,28 @@ def main(source: Path) -> None:
             support[label] += 1
             sample.append(row)
     sample.sort()
+    header = [*header, "Family"]
+    sample = [[*row, family] for row, family in zip(sample, families(sample), strict=True)]
     text = "".join("\t".join(row) + "\n" for row in [header, *sample])
     TARGET.write_bytes(gzip.compress(text.encode(), compresslevel=9, mtime=0))
     print(f"{TARGET.name}: {len(sample)} proteins, {TARGET.stat().st_size:,} bytes")
+    print(f"families: {len({row[-1] for row in sample}):,}")
     print("single-label proteins by sub-class:", dict(sorted(support.items())))
+
+
+def families(rows: list[list[str]]) -> list[str]:
+    """Return the family of each row: the first accession that has the representative's sequence."""
+    sequences = [row[4] for row in rows]
+    digests = [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in sequences]
+    with tempfile.TemporaryDirectory() as folder:
+        found = clustering.families(
+            pa.array(digests, pa.binary(16)),
+            [pa.array(sequences)],
+            program=clustering.find(),
+            folder=Path(folder),
+            say=print,
+        )
+    return [rows[row][0] for row in found]
 
 
 def subclass(row: list[str]) -> str | None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ec_sweep.cli_fetch import fetch_cli
 from ec_sweep.errors import EcsweepError, ExitCode
 from ec_sweep.options import HERE, Home, Json, check_range, place
 
@@ -17,6 +18,7 @@ data_cli = typer.Typer(
     invoke_without_command=True,
     rich_markup_mode=None,
 )
+data_cli.add_typer(fetch_cli)
 
 
 @data_cli.callback()
@@ -141,17 +143,26 @@ def list_datasets(as_json: Json = False, home: Home = HERE) -> None:
 @data_cli.command("show")
 def show_dataset(
     name: Annotated[str, typer.Argument(metavar="DATASET", help="A name or fingerprint.")],
+    class_names: Annotated[
+        Path | None,
+        typer.Option(
+            "--names",
+            metavar="FILE",
+            help="ENZYME's enzclass.txt, whose class names replace the built-in ones.",
+        ),
+    ] = None,
     as_json: Json = False,
     home: Home = HERE,
 ) -> None:
     """Show the card of a dataset: sizes, classes, what was dropped."""
-    from ec_sweep import datasets, output
+    from ec_sweep import datasets, names, output
 
     card = datasets.get(place(home).home, name).card
+    known = names.read(class_names) if class_names else None
     if as_json:
         output.print_json(card)
     else:
-        output.print_card(card)
+        output.print_card(card, known)
 
 
 @data_cli.command("verify")

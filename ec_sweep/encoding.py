@@ -1,6 +1,7 @@
 """Sequences as tokens: one byte a residue, one-hot only on the device."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +26,15 @@ def encode(sequences: Sequence[str], out: Tokens) -> None:
 
     Longer sequences are cut at ``length``, shorter ones padded at their end.
     """
+    cut = [sequence[: out.shape[1]] for sequence in sequences]
+    letters = np.frombuffer("".join(cut).encode("ascii"), np.uint8)
+    encode_letters(letters, np.fromiter(map(len, cut), np.int64, len(cut)), out)
+
+
+def encode_letters(letters: Tokens, lengths: npt.NDArray[Any], out: Tokens) -> None:
+    """Fill ``out`` like `encode`, from the letters of all sequences behind each other.
+
+    None may be longer than a row of ``out``.
+    """
     out[:] = PADDING
-    length = out.shape[1]
-    for row, sequence in zip(out, sequences, strict=True):
-        letters = np.frombuffer(sequence[:length].encode("ascii"), np.uint8)
-        row[: len(letters)] = _TABLE[letters]
+    out[np.arange(out.shape[1]) < lengths[:, None]] = _TABLE[letters]

@@ -2,14 +2,15 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from ec_sweep import tables
+from ec_sweep import names, tables
 from ec_sweep.databases import shown
+from ec_sweep.ec import EcNumber
 from ec_sweep.errors import printable
 from ec_sweep.layouts import Table
 from ec_sweep.mlflow_store import is_local, tracking_uri
@@ -104,10 +105,15 @@ def _axis_in_words(axis: Axis) -> str:
     return f"{in_words(axis.low)} to {in_words(axis.high)}{how}"
 
 
-def print_card(card: dict[str, Any]) -> None:
-    """Print a dataset's card, a line for each key."""
+def print_card(card: dict[str, Any], class_names: Mapping[EcNumber, str] | None = None) -> None:
+    """Print a dataset's card, a line for each key, and under its classes what they are."""
     for key, value in card.items():
         typer.echo(printable(f"{key.replace('_', ' ')}: {_in_words(value)}"))
+        if key == "classes":
+            meanings = {name: names.name_of(name, class_names) for name in value}
+            for name, meaning in meanings.items():
+                if meaning:
+                    typer.echo(printable(f"    {name:5} {meaning}"))
 
 
 def _in_words(value: object) -> str:

@@ -55,6 +55,16 @@ class Home:
         """Built datasets, ``<name>/<fingerprint>/``."""
         return self.root / "data"
 
+    @property
+    def sources(self) -> Path:
+        """Imported files, ``<source>/``."""
+        return self.data / "sources"
+
+    @property
+    def downloads(self) -> Path:
+        """What ``data fetch`` gets, unless ``--out`` says otherwise."""
+        return self.data / "downloads"
+
     def reports(self, scale: str) -> Path:
         """Where the tables of one scale are written unless ``--out`` says otherwise."""
         return self.root / "reports" / scale

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ec_sweep import ec
-from ec_sweep.records import Record
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,8 @@ class Drawing:
 class Recipe:
     """How records become the classes and parts of a dataset."""
 
-    label: Callable[[Record], Label]
+    label: Callable[[tuple[str, ...]], Label]
+    """Of a protein's EC numbers."""
     classes: tuple[str, ...] | None = None
     """Fixed classes; ``None`` where they are those found with enough support."""
     balanced_to: str | None = None
@@ -52,15 +52,15 @@ class Recipe:
     """What is drawn of the embedded sample."""
 
 
-def _enzyme(record: Record) -> Label:
+def _enzyme(numbers: tuple[str, ...]) -> Label:
     """Any EC number, a partial one too, makes an enzyme."""
-    return Label("enzyme" if record.ec_numbers else "non-enzyme")
+    return Label("enzyme" if numbers else "non-enzyme")
 
 
 EC37_MAIN_CLASSES = ("3", "7")
 
 
-def _ec37(record: Record) -> Label:
+def _ec37(numbers: tuple[str, ...]) -> Label:
     """Return the one sub-class of EC 3 or EC 7 that the protein's numbers name.
 
     A protein that names several has no one label and is left out. Numbers of
@@ -68,9 +68,9 @@ def _ec37(record: Record) -> Label:
     change nothing. Main class only is a class of its own, which is always left
     out, as in the paper (3.1, Table 1).
     """
-    if not record.ec_numbers:
+    if not numbers:
         return Label(None, "no_ec_number")
-    wanted = [n for n in record.ec_numbers if ec.main_class(n) in EC37_MAIN_CLASSES]
+    wanted = [n for n in numbers if ec.main_class(n) in EC37_MAIN_CLASSES]
     if not wanted:
         return Label(None, "other_main_class")
     named = {sub for number in wanted if (sub := ec.sub_class(number))}
@@ -78,9 +78,9 @@ def _ec37(record: Record) -> Label:
     if len(found) > 1:
         return Label(None, "several_sub_classes" if named else "several_main_classes")
     cases = {
-        "one_number": len(record.ec_numbers) == 1,
-        "several_numbers": len(record.ec_numbers) > 1,
-        "also_other_main_class": len(wanted) < len(record.ec_numbers),
+        "one_number": len(numbers) == 1,
+        "several_numbers": len(numbers) > 1,
+        "also_other_main_class": len(wanted) < len(numbers),
         "also_main_class_only": bool(named) and not all(map(ec.sub_class, wanted)),
         "partial_number": any(map(ec.is_partial, wanted)),
         "preliminary_number": any(map(ec.is_preliminary, wanted)),

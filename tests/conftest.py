@@ -184,7 +184,14 @@ def postgres() -> Iterator[Postgres]:
 def proteins() -> list[list[str]]:
     """The rows of the embedded sample: Entry, Reviewed, EC number, Length, Sequence."""
     with gzip.open(packed("data") / "swissprot-sample.tsv.gz", "rt") as file:
-        return [line.rstrip("\n").split("\t") for line in file][1:]
+        return [line.rstrip("\n").split("\t")[:5] for line in file][1:]
+
+
+@pytest.fixture(scope="session")
+def families() -> list[str]:
+    """The family of each row of the embedded sample."""
+    with gzip.open(packed("data") / "swissprot-sample.tsv.gz", "rt") as file:
+        return [line.rstrip("\n").split("\t")[5] for line in file][1:]
 
 
 @pytest.fixture

@@ -105,6 +105,7 @@ def test_datasets_are_built_listed_shown_and_verified(
     assert json.loads(ecsweep.ok("data", "show", "enzyme", "--json")) == card
     assert card["fingerprint"][:12] in ecsweep.ok("data", "list")
     assert "mine.tsv" in ecsweep.ok("data", "show", card["fingerprint"][:6])
+    assert "holds no class" in ecsweep.fails("data", "show", "enzyme", "--names", "mine.tsv")
     assert "intact" in ecsweep.ok("data", "verify")
     ids = [
         c["cell"]

@@ -1,0 +1,263 @@
+"""Importing: files of any format become a source, made aside and put in place when complete.
+
+Blocks of the files are parsed and checked in threads and taken up in their order, so that
+nothing depends on how many there are. Sequences go to disk at once. Of the other columns only a
+hash of each accession stays in memory, until the accessions that come again are known.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ec_sweep import formats, merging, records, sources, splits
+from ec_sweep.errors import EcsweepError
+from ec_sweep.formats import Options, Reading
+from ec_sweep.paths import Home, write_atomically
+from ec_sweep.records import Checked, Numbers
+from ec_sweep.sources import RECORDS, SEQUENCES, Source
+from ec_sweep.splits import Hashes
+from ec_sweep.transfers import Migrated, Transfers, summary
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Watch = Callable[[int, int], None]
+"""Is told how many bytes of how many are read."""
+_AT_ONCE = 1 << 19  # records of a row group
+_SPILL = "rows.arrow"
+_COMPRESSION: dict[str, Any] = {"compression": "zstd", "compression_level": 1}
+
+
+def import_files(
+    home: Home,
+    name: str,
+    paths: Sequence[Path],
+    options: Options,
+    transfers: Transfers,
+    watch: Watch = lambda *_: None,
+) -> Source:
+    """Import files under a name; a source that had it is replaced when the new one is complete.
+
+    Raises:
+        EcsweepError: a file cannot be used; nothing changes.
+    """
+    from filelock import FileLock
+
+    sources.check_name(name)
+    home.prepare()
+    folder = home.sources / name
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        sources.remove_stale(folder)  # we hold the lock: who made them is gone
+        aside = Path(tempfile.mkdtemp(dir=folder, prefix=sources.ASIDE))
+        try:
+            card = write(aside, name, paths, options, transfers, watch).card
+            content = folder / aside.name.replace(sources.ASIDE, sources.CONTENT)
+            aside.rename(content)
+            # From this instant on the source is the new one.
+            card |= {"content": content.name}
+            write_atomically(folder / sources.CARD, json.dumps(card, indent=2) + "\n")
+        finally:
+            sources.remove_stale(folder)
+    return sources.read(folder)
+
+
+def write(
+    folder: Path,
+    name: str,
+    paths: Sequence[Path],
+    options: Options,
+    transfers: Transfers,
+    watch: Watch = lambda *_: None,
+) -> Source:
+    """Write the columns of a source into an empty folder."""
+    _reject_twice(paths)
+    readings = [formats.open_file(path, options) for path in paths]
+    if options.labels:
+        readings.append(formats.open_labels(options.labels, options))
+    numbers = Numbers(transfers)
+    with ThreadPoolExecutor(threads()) as pool:
+        digests = [pool.submit(file_digest, reading.path) for reading in readings]
+        with _Sink(folder, options) as sink:
+            for reading in readings:
+                sink.begin(reading)
+                for checked, hashes in _checked(reading, numbers, pool):
+                    sink.take(checked, hashes)
+                    watch(sum(r.position for r in readings), sum(r.size for r in readings))
+        files = [
+            {**about, "sha256": digest.result()}
+            for about, digest in zip(sink.files, digests, strict=True)
+        ]
+    kept, dropped = _merge(folder, sink, numbers)
+    dropped.update(sink.dropped)
+    found = sum(about["records"] for about in files)
+    if not kept:
+        raise EcsweepError(
+            f"{', '.join(str(path) for path in paths)}: none of the {found:,} records can be used. "
+            f"Dropped: {', '.join(f'{n:,} {reason}' for reason, n in dropped.items())}."
+        )
+    if found != kept + dropped.total():
+        raise AssertionError(f"{found} records in, {kept} kept, {dropped.total()} dropped")
+    card = {
+        "name": name,
+        "content": "",
+        "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "files": files,
+        "records_in": found,
+        "records_kept": kept,
+        "dropped": dict(sorted(dropped.items())),
+        "transfers": list(transfers.origin),
+        "migrations": summary(sink.migrated.items()),
+        "columns": options.named,
+    }
+    return Source(folder, card)
+
+
+def threads() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _reject_twice(paths: Sequence[Path]) -> None:
+    counts = Counter(path.resolve() for path in paths)
+    if twice := [path for path, count in counts.items() if count > 1]:
+        raise EcsweepError(f"{twice[0]} is given twice.")
+
+
+def _checked(
+    reading: Reading, numbers: Numbers, pool: ThreadPoolExecutor
+) -> Iterator[tuple[Checked, Hashes]]:
+    """Parse and check the blocks of a file in threads; yields them in their order."""
+
+    def work(block: Any) -> tuple[Checked, Hashes]:
+        checked = records.check(reading.parse(block), numbers)
+        return checked, splits.hashes(checked.accession, 0, "merge")
+
+    waiting: deque[Future[tuple[Checked, Hashes]]] = deque()
+    for block in reading.blocks():
+        waiting.append(pool.submit(work, block))
+        del block  # or it stays until the next one is read
+        if len(waiting) > threads():
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+@dataclass
+class _Sink:
+    """Takes up checked records: sequences and rows go to disk, hashes and counts stay."""
+
+    folder: Path
+    options: Options
+    hashes: list[Hashes] = field(default_factory=list)
+    files: list[dict[str, Any]] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
+    migrated: Counter[Migrated] = field(default_factory=Counter)
+    _open: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> "_Sink":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        columns = {"accession": pa.string(), "ec": pa.int32(), "length": pa.int32()}
+        columns |= {"digest": pa.binary(records.DIGEST)}
+        columns |= dict.fromkeys(self.options.named, pa.string())
+        self._schema = pa.schema(columns)
+        file = self._open.enter_context(pa.OSFile(str(self.folder / _SPILL), "wb"))
+        self._rows = self._open.enter_context(pa.ipc.new_file(file, self._schema))
+        self._sequences = self._open.enter_context(
+            pq.ParquetWriter(
+                self.folder / SEQUENCES,
+                pa.schema({"sequence": pa.binary()}),
+                use_dictionary=False,
+                write_statistics=False,
+                **_COMPRESSION,
+            )
+        )
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open.close()
+
+    def begin(self, reading: Reading) -> None:
+        """Begin with the records of a file."""
+        about = {"file": reading.path.name, "format": reading.format, "bytes": reading.size}
+        self.files.append(about | {"records": 0, "dropped": {}})
+
+    def take(self, checked: Checked, hashes: Hashes) -> None:
+        """Write the records of a block."""
+        import pyarrow as pa
+
+        file = self.files[-1]
+        file["records"] += checked.records
+        file["dropped"] = dict(Counter(file["dropped"]) + checked.dropped)
+        self.dropped += checked.dropped
+        self.migrated += checked.migrated
+        if not len(checked.accession):
+            return
+        self.hashes.append(hashes)
+        length = records.lengths(checked.sequence)
+        length = np.where(checked.sequence.is_null(), merging.LABEL_ROW, length).astype(np.int32)
+        columns = [checked.accession, pa.array(checked.ec), pa.array(length), checked.digest]
+        absent = pa.nulls(len(length), pa.string())
+        columns += [getattr(checked, role) or absent for role in self.options.named]
+        self._rows.write(pa.record_batch(columns, schema=self._schema))
+        self._sequences.write_table(pa.table({"sequence": checked.sequence}))
+
+
+def _merge(folder: Path, sink: _Sink, numbers: Numbers) -> tuple[int, Counter[str]]:
+    """Write the records, one for each accession; returns how many, and the others by reason."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    suspects = merging.suspects(np.concatenate([*sink.hashes, np.empty(0, np.uint64)]))
+    sink.hashes.clear()
+    spill = folder / _SPILL
+    with pa.OSFile(str(spill)) as file, pa.ipc.open_file(file) as rows:
+        table = merging.taken(_batches(rows), rows.schema, suspects)
+        merged = merging.Result(suspects, merging.merge(table, numbers), numbers)
+        del table
+        schema = merged.schema(rows.schema)
+        repeating = [one.name for one in schema if pa.types.is_dictionary(one.type)]
+        with pq.ParquetWriter(
+            folder / RECORDS, schema, write_statistics=False, use_dictionary=repeating,
+            **_COMPRESSION,
+        ) as writer:  # fmt: skip
+            for large in _large(merged.records(_batches(rows)), schema):
+                writer.write_table(large)
+    spill.unlink()
+    return merged.kept, merged.dropped
+
+
+def _batches(rows: "pa.RecordBatchFileReader") -> "Iterator[pa.RecordBatch]":
+    return (rows.get_batch(number) for number in range(rows.num_record_batches))
+
+
+def _large(batches: "Iterable[pa.RecordBatch]", schema: "pa.Schema") -> "Iterator[pa.Table]":
+    """Put batches together to tables of many rows, which read faster."""
+    import pyarrow as pa
+
+    waiting: list[pa.RecordBatch] = []
+    for batch in batches:
+        waiting.append(batch)
+        if sum(map(len, waiting)) >= _AT_ONCE:
+            yield pa.Table.from_batches(waiting, schema)
+            waiting = []
+    yield pa.Table.from_batches(waiting, schema)

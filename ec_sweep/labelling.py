@@ -1,0 +1,104 @@
+"""Labelling: which records of a source make the classes of a dataset, and why others do not."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ec_sweep import ec
+from ec_sweep.datasets import LONGEST, SHORTEST
+from ec_sweep.errors import EcsweepError
+from ec_sweep.recipes import Recipe
+from ec_sweep.records import numbers_of
+from ec_sweep.sources import Source
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Rows = npt.NDArray[np.int64]
+Labels = npt.NDArray[np.int32]
+Array = npt.NDArray[Any]
+
+
+@dataclass
+class Proteins:
+    """The records of a source that have a class, and what was left out."""
+
+    rows: Rows
+    """Their places among the source's records, in order."""
+    labels: Labels
+    """Their classes, as places in ``classes``."""
+    classes: list[str]
+    all_counts: dict[str, int]
+    """Proteins of every class found, those left out too."""
+    dropped: Counter[str]
+    cases: Counter[str]
+    """What was met on the way to the classes kept."""
+    samples: list[dict[str, int]] = field(default_factory=list)
+    """Proteins of each class in each training sample."""
+
+    def keep(self, kept: npt.NDArray[np.bool_], reason: str) -> None:
+        """Leave proteins out for a reason."""
+        self.dropped[reason] += int(np.count_nonzero(~kept))
+        self.rows, self.labels = self.rows[kept], self.labels[kept]
+
+
+def proteins(recipe: Recipe, source: Source) -> Proteins:
+    """Filter by length and label; each distinct text of EC numbers is looked at once."""
+    table = source.records(["ec_numbers", "length"]).unify_dictionaries()
+    texts, codes = _codes(table["ec_numbers"])
+    length = np.concatenate([chunk.to_numpy() for chunk in table["length"].chunks])
+    del table
+    short, long = length < SHORTEST, length > LONGEST
+    dropped = Counter(too_short=int(short.sum()), too_long=int(long.sum()))
+    fitting = ~(short | long)
+    del length, short, long
+    labels = [recipe.label(numbers_of(text)) for text in texts]
+    counts = np.bincount(codes[fitting], minlength=len(texts)).tolist()
+    all_counts: Counter[str] = Counter(dict.fromkeys(recipe.classes or (), 0))
+    for label, count in zip(labels, counts, strict=True):
+        (dropped if label.name is None else all_counts)[label.name or label.reason] += count
+    if recipe.classes is None:
+        all_counts = Counter({name: all_counts[name] for name in ec.in_order(+all_counts)})
+    classes = _classes(recipe, source, all_counts, dropped)
+    cases: Counter[str] = Counter()
+    for label, count in zip(labels, counts, strict=True):
+        if label.name in classes:
+            cases.update(dict.fromkeys(label.cases, count))
+    place = {name: number for number, name in enumerate(classes)}
+    of_text = np.array([place.get(label.name or "", -1) for label in labels], np.int32)
+    found = of_text[codes]
+    found[~fitting] = -1
+    rows = np.flatnonzero(found >= 0)
+    return Proteins(rows, found[rows], classes, dict(all_counts), +dropped, +cases)
+
+
+def _codes(column: "pa.ChunkedArray") -> tuple[list[str], Array]:
+    """Return the distinct texts of a column, and the place of each row's among them."""
+    texts = column.chunk(0).dictionary.to_pylist()
+    return texts, np.concatenate([chunk.indices.to_numpy() for chunk in column.chunks])
+
+
+def _classes(
+    recipe: Recipe, source: Source, counts: Counter[str], dropped: Counter[str]
+) -> list[str]:
+    """Return the classes kept; the others' proteins are dropped by reason."""
+    if recipe.classes is not None:
+        return list(recipe.classes)
+    classes = []
+    for name, count in counts.items():
+        if "." not in name:
+            dropped["main_class_only"] += count
+        elif count < recipe.smallest_class:
+            dropped["rare_class"] += count
+        else:
+            classes.append(name)
+    if len(classes) < 2:
+        raise EcsweepError(
+            f"{source.name}: has {len(classes)} classes with at least {recipe.smallest_class} "
+            f"proteins of {SHORTEST}-{LONGEST} residues; a dataset needs two. "
+            f"Found: {dict(counts)}."
+        )
+    return classes

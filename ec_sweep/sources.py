@@ -1,0 +1,145 @@
+"""Sources: records imported once, as columns on disk, from which datasets are built."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ec_sweep.errors import EcsweepError, nearest
+from ec_sweep.paths import Home
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CARD = "source.json"
+RECORDS, SEQUENCES = "records.parquet", "sequences.parquet"
+ASIDE = ".building-"
+"""Begins the names of folders that are not complete yet."""
+CONTENT = "content-"
+"""Begins the name of the folder that the card stands for."""
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_CARD_KEYS = {
+    "name", "content", "created", "files", "records_in", "records_kept", "dropped", "migrations",
+    "columns",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Source:
+    """A complete source: the folder of its columns, and its card."""
+
+    folder: Path
+    card: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return str(self.card["name"])
+
+    def records(self, columns: Sequence[str]) -> "pa.Table":
+        """Return columns of its records.
+
+        ``accession``, ``ec_numbers`` (joined by ``; ``), ``length``, ``digest``, ``row`` (in
+        `sequences`), and what the card's ``columns`` name: ``part``, ``family``.
+        """
+        import pyarrow.parquet as pq
+
+        path = self.folder / RECORDS
+        try:
+            # Mapped files count as memory, and reading ahead holds all columns at once.
+            return pq.read_table(path, columns=list(columns), memory_map=False, pre_buffer=False)
+        except (OSError, ValueError) as error:
+            raise self._damaged(error) from error
+
+    def row_groups(self) -> list[int]:
+        """Return the rows of every group of `sequences`."""
+        import pyarrow.parquet as pq
+
+        try:
+            with pq.ParquetFile(self.folder / SEQUENCES) as file:
+                found = file.metadata
+                return [found.row_group(place).num_rows for place in range(found.num_row_groups)]
+        except (OSError, ValueError) as error:
+            raise self._damaged(error) from error
+
+    def sequences(self, group: int) -> "pa.Array":
+        """Return a group of sequences, binary, in the order of the files; threads may call it."""
+        import pyarrow.parquet as pq
+
+        try:
+            with pq.ParquetFile(self.folder / SEQUENCES) as file:
+                return file.read_row_group(group, use_threads=False)["sequence"].combine_chunks()
+        except (OSError, ValueError) as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> EcsweepError:
+        return EcsweepError(
+            f"the source in {self.folder} is damaged ({error}). Import its files again."
+        )
+
+
+def check_name(name: str) -> None:
+    """Raise an error when a source cannot be named so."""
+    if not _NAME.fullmatch(name):
+        raise EcsweepError(
+            "a source's name must be of a-z, 0-9, dots, - and _, 64 at most. "
+            f"Received: {name[:100]!r}."
+        )
+
+
+def name_of(path: Path) -> str:
+    """Return the name that a source of this file has where none is given."""
+    stem = path.name.lower()
+    for suffix in (".gz", ".zst", ".xz", ".tsv", ".csv", ".txt", ".dat", ".fasta", ".fa", ".faa",
+                   ".parquet"):  # fmt: skip
+        stem = stem.removesuffix(suffix)
+    return re.sub(r"[^a-z0-9._-]+", "-", stem).strip("._-")[:64] or "source"
+
+
+def read(folder: Path) -> Source:
+    """Return the source in a folder, from its card."""
+    try:
+        card = json.loads((folder / CARD).read_text())
+        if missing := sorted(_CARD_KEYS - card.keys()):
+            raise ValueError(f"it lacks {', '.join(missing)}")
+    except (OSError, ValueError, AttributeError) as error:
+        raise EcsweepError(
+            f"{folder / CARD}: not the card of a source ({error}). "
+            "Remove the folder and import the files again."
+        ) from error
+    return Source(folder / card["content"], card)
+
+
+def imported(home: Home) -> list[Source]:
+    """Return every source, by name."""
+    return [read(card.parent) for card in sorted(home.sources.glob(f"*/{CARD}"))]
+
+
+def get(home: Home, name: str) -> Source:
+    """Return a source by its name."""
+    if not (home.sources / name / CARD).exists():
+        names = [card.parent.name for card in sorted(home.sources.glob(f"*/{CARD}"))]
+        raise EcsweepError(
+            f"there is no file and no source named {name!r}.{nearest(name, names)} "
+            f"Sources: {', '.join(names) or 'none'}. Make one with: ecsweep data import FILE"
+        )
+    return read(home.sources / name)
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove from a source's folder, whose lock is held, what is not or no longer part of it."""
+    current = read(folder).folder if (folder / CARD).exists() else None
+    for stale in [*folder.glob(f"{ASIDE}*"), *folder.glob(f"{CONTENT}*")]:
+        if stale != current:
+            shutil.rmtree(stale, ignore_errors=True)
+
+
+def groups_of(sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Yield the number, the first row and the end of every row group."""
+    start = 0
+    for number, size in enumerate(sizes):
+        yield number, start, start + size
+        start += size
