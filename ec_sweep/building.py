@@ -56,7 +56,7 @@ def build_embedded(home: Home, name: str, split: str = "random") -> Dataset:
         split=Split(split),
         drawing=RECIPES[name].embedded_drawing,
         embedded=True,
-        reading=Reading(Options(), Transfers.none()),
+        reading=Reading(Options(family_column="Family"), Transfers.none()),
     )
 
 

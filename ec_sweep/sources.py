@@ -81,9 +81,14 @@ class Source:
         )
 
 
+def is_name(text: str) -> bool:
+    """Say whether a source can be named so."""
+    return bool(_NAME.fullmatch(text))
+
+
 def check_name(name: str) -> None:
     """Raise an error when a source cannot be named so."""
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise EcsweepError(
             "a source's name must be of a-z, 0-9, dots, - and _, 64 at most. "
             f"Received: {name[:100]!r}."
@@ -118,9 +123,14 @@ def imported(home: Home) -> list[Source]:
     return [read(card.parent) for card in sorted(home.sources.glob(f"*/{CARD}"))]
 
 
+def exists(home: Home, name: str) -> bool:
+    """Say whether there is a source of this name."""
+    return is_name(name) and (home.sources / name / CARD).exists()
+
+
 def get(home: Home, name: str) -> Source:
     """Return a source by its name."""
-    if not (home.sources / name / CARD).exists():
+    if not exists(home, name):
         names = [card.parent.name for card in sorted(home.sources.glob(f"*/{CARD}"))]
         raise EcsweepError(
             f"there is no file and no source named {name!r}.{nearest(name, names)} "

@@ -1,0 +1,267 @@
+"""The commands ``ecsweep data import`` and ``ecsweep data build``."""
+
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ec_sweep.errors import EcsweepError, printable
+from ec_sweep.options import HERE, Home, Json, check_range, place
+
+if TYPE_CHECKING:
+    from ec_sweep.importing import Watch
+    from ec_sweep.paths import Home as Folder
+    from ec_sweep.recipes import Drawing
+    from ec_sweep.transfers import Transfers
+
+Format = Annotated[
+    str | None,
+    typer.Option("--format", metavar="FORMAT", help="Of the files. [default: recognised]"),
+]
+Labels = Annotated[
+    Path | None,
+    typer.Option(metavar="TABLE", help="Accessions and EC numbers, for files without them."),
+]
+Pattern = Annotated[
+    str | None,
+    typer.Option(metavar="REGEX", help="Finds the groups accession and ec in headers of FASTA."),
+]
+SplitColumn = Annotated[
+    str | None,
+    typer.Option("--split-column", metavar="C", help="Names train, valid or test in every row."),
+]
+FamilyColumn = Annotated[
+    str | None,
+    typer.Option("--family-column", metavar="C", help="Names the family that stays on one side."),
+]
+Moves = Annotated[
+    str | None,
+    typer.Option(
+        "--transfers",
+        metavar="TABLE",
+        help="EC numbers that moved, beside those built in: a table, or ENZYME's enzyme.dat. "
+        "none: leave all numbers as they are.",
+    ),
+]
+
+
+def import_files(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files of proteins.")],
+    name: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="Its name. [default: the file's]")
+    ] = None,
+    format_: Format = None,
+    labels: Labels = None,
+    pattern: Pattern = None,
+    split_column: SplitColumn = None,
+    family_column: FamilyColumn = None,
+    transfers: Moves = None,
+    as_json: Json = False,
+    home: Home = HERE,
+) -> None:
+    """Import files once, as a source from which datasets are built.
+
+    UniProt TSV, flat file and FASTA, BRENDA's sequence downloads, CLEAN-style TSV, CSV, FASTA and
+    Parquet; plain, gzipped, zstd or xz. Rows of the same accession become one record with all
+    their EC numbers. What cannot be used is counted by reason. A source of the same name is
+    replaced when the new one is complete.
+    """
+    from ec_sweep import importing, output, sources
+    from ec_sweep.formats import Options
+
+    where = place(home).home
+    chosen = name or sources.name_of(files[0])
+    _reject_dataset(chosen)
+    options = Options(format_, labels, pattern, split_column, family_column)
+    table = _transfers(transfers)
+    with _watched(files, quiet=as_json) as watch:
+        found = importing.import_files(where, chosen, files, options, table, watch)
+    if as_json:
+        output.print_json(found.card)
+        return
+    output.print_card(found.card)
+    folder = output.relative(where.sources / chosen)
+    typer.echo(f"Next    ecsweep data build enzyme --from {chosen}")
+    typer.echo(f"Undo    rm -r {shlex.quote(str(folder))}")
+
+
+def build_dataset(
+    name: Annotated[str, typer.Argument(metavar="DATASET", help="Which one: enzyme or ec37.")],
+    origin: Annotated[
+        list[str],
+        typer.Option("--from", metavar="FILE|SOURCE", help="A file, or a source; files repeat it."),
+    ],
+    split: Annotated[
+        Literal["random", "identical", "cluster", "given"],
+        typer.Option(
+            help="random: the paper's. identical: equal sequences on one side. cluster: families "
+            "on one side. given: as --split-column says."
+        ),
+    ] = "random",
+    identity: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X", help="cluster: families by MMseqs2 at this identity. [default: 0.5]"
+        ),
+    ] = None,
+    stratify: Annotated[
+        bool, typer.Option("--stratify/--no-stratify", help="Split each class by itself.")
+    ] = True,
+    smallest_class: Annotated[
+        int | None,
+        typer.Option(
+            "--smallest-class",
+            metavar="N",
+            help="ec37: leave classes of fewer proteins out. [default: 100]",
+        ),
+    ] = None,
+    fractions: Annotated[
+        str | None,
+        typer.Option(
+            metavar="T,V,T",
+            help="ec37: draw these shares of train, valid and test; the paper's: 0.056,0.032,0.032",
+        ),
+    ] = None,
+    sizes: Annotated[
+        str | None,
+        typer.Option(metavar="T,V,T", help="ec37: draw so many of train, valid and test."),
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="ec37: training samples drawn and counted; the first trains. [default: 3]",
+        ),
+    ] = None,
+    format_: Format = None,
+    labels: Labels = None,
+    pattern: Pattern = None,
+    split_column: SplitColumn = None,
+    family_column: FamilyColumn = None,
+    transfers: Moves = None,
+    home: Home = HERE,
+) -> None:
+    """Build a dataset from files, or from a source that was imported.
+
+    enzyme: enzyme or not, balanced. ec37: sub-classes of EC 3 and EC 7, everything kept unless
+    --fractions or --sizes draw from it. Records that cannot be used are counted by reason on the
+    dataset's card, which also says how many test sequences stand in train.
+    """
+    from ec_sweep import building, datasets, output
+    from ec_sweep.building import Reading
+    from ec_sweep.dividing import Split
+    from ec_sweep.formats import Options
+
+    where = place(home).home
+    datasets.check_name(name)
+    check_range("--smallest-class", smallest_class, 10**9, lowest=5)
+    drawing = _drawing(fractions, sizes, samples)
+    divided = Split(split, identity, stratify)
+    options = Options(format_, labels, pattern, split_column, family_column)
+    source = _source(where, origin)
+    if source and (options != Options() or transfers):
+        raise EcsweepError(
+            f"{source} is imported already: how files are read, and --transfers, go with "
+            "ecsweep data import."
+        )
+    files = [Path(text) for text in origin]
+    with _watched([] if source else files) as watch:
+        reading = None if source else Reading(options, _transfers(transfers), watch)
+        built = building.build(
+            where, name, source or files,
+            split=divided, smallest_class=smallest_class, drawing=drawing, reading=reading,
+        )  # fmt: skip
+    output.print_card(built.card)
+    for part, counts in built.card["class_counts"].items():
+        empty = [label for label, count in counts.items() if not count]
+        if empty:
+            typer.echo(f"Note: {part} is without {', '.join(empty)}.")
+
+
+def _source(home: "Folder", origin: list[str]) -> str | None:
+    """Return the name of the source that is meant, ``None`` where files are."""
+    from ec_sweep import sources
+
+    named = [text for text in origin if not Path(text).exists() and sources.is_name(text)]
+    known = [text for text in named if (home.sources / text).exists() or "." not in text]
+    if known and len(origin) > 1:
+        raise EcsweepError(
+            f"--from takes several files, or one source. {known[0]} is no file. "
+            "To join files, import them together."
+        )
+    return known[0] if known else None
+
+
+def _reject_dataset(name: str) -> None:
+    """Raise an error if a source would be named as a dataset is."""
+    from ec_sweep.recipes import RECIPES
+
+    if name in RECIPES:
+        raise EcsweepError(f"{name} is the name of a dataset. Choose another with --name.")
+
+
+def _transfers(table: str | None) -> "Transfers":
+    """Return the table of EC numbers that moved."""
+    from ec_sweep import transfers
+
+    if table is None:
+        return transfers.built_in()
+    return transfers.Transfers.none() if table == "none" else transfers.load(Path(table))
+
+
+@contextmanager
+def _watched(files: list[Path], quiet: bool = False) -> "Iterator[Watch]":
+    """Show how far files are read: a bar in a terminal, one line elsewhere."""
+    if files and not quiet:
+        typer.echo(printable(f"Reading {', '.join(map(str, files))} ..."))
+    if not files or not sys.stdout.isatty():
+        yield lambda *_: None
+        return
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns: tuple[Any, ...] = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), transient=True) as shown:
+        task = shown.add_task("", total=None)
+        yield lambda done, total: shown.update(task, completed=done, total=total)
+
+
+def _drawing(fractions: str | None, sizes: str | None, samples: int | None) -> "Drawing | None":
+    """Return what the options ask to draw; bad values are errors."""
+    from ec_sweep.recipes import Drawing
+
+    check_range("--samples", samples, 100)
+    if fractions and sizes:
+        raise EcsweepError("--fractions and --sizes exclude each other.")
+    if not fractions and not sizes:
+        if samples is not None:
+            raise EcsweepError("--samples needs --fractions or --sizes: without, all are the same.")
+        return None
+    wanted = samples or Drawing.samples
+    try:
+        if sizes:
+            train, valid, test = (int(text) for text in sizes.split(","))
+            if min(train, valid, test) < 1:
+                raise ValueError
+            return Drawing(sizes=(train, valid, test), samples=wanted)
+        shares = [float(text) for text in str(fractions).split(",")]
+        if len(shares) != 3 or not all(0 < share <= 1 for share in shares):
+            raise ValueError
+    except ValueError:
+        option, allowed = ("--sizes", "whole numbers of at least 1") if sizes else (
+            "--fractions", "numbers above 0 and up to 1"
+        )  # fmt: skip
+        raise EcsweepError(
+            f"{option} must be three {allowed}, joined by commas: train, valid, test. "
+            f"Received: {sizes or fractions!r}."
+        ) from None
+    return Drawing(fractions=(shares[0], shares[1], shares[2]), samples=wanted)
