@@ -63,9 +63,8 @@ def in_words(found: Mapping[Data, Dataset], cells: Sequence[Cell]) -> str:
         some = [cell.hyperparameters for cell in cells if cell.data == data]
         sizes = sorted({tuple(dataset.sizes(hp.train_size).values()) for hp in some})
         lengths = " or ".join(map(str, sorted({hp.length for hp in some})))
-        name, split = data
-        shared = f"dataset {name} from {dataset.card['source']}", f"length {lengths}"
-        parts.setdefault(shared, {})[f"{split} split"] = " or ".join(
+        shared = f"dataset {data[0]} from {dataset.card['source']}", f"length {lengths}"
+        parts.setdefault(shared, {})[_split(dataset)] = " or ".join(
             f"{train:,} training, {valid:,} validation and {test:,} test sequences"
             for train, valid, test in sizes
         )
@@ -75,3 +74,14 @@ def in_words(found: Mapping[Data, Dataset], cells: Sequence[Cell]) -> str:
         else f"{source}, {length}, " + ", ".join(f"{s} ({counts})" for s, counts in splits.items())
         for (source, length), splits in parts.items()
     )
+
+
+def _split(dataset: Dataset) -> str:
+    """Return what kind of split a dataset has, with what makes it stricter or looser."""
+    details = dataset.card.get("split_details", {})  # older cards have none
+    words = f"{dataset.card['split']} split"
+    if dataset.card["split"] == "cluster" and "identity" in details:
+        words += f" at {details['identity']:.0%} identity".replace("%", " %")
+    elif dataset.card["split"] == "cluster" and "column" in details:
+        words += f" by column {details['column']}"
+    return words if details.get("stratify", True) else f"{words}, not stratified"

@@ -104,7 +104,7 @@ def _notes_on_splits(report: Report) -> list[str]:
     whole = {data: card["sizes"]["test"] for data, card in report.cards.items()}
     notes = [
         "Also in train: test sequences that equal one of train, letter by letter. Family in train: "
-        "those with a homologue there, found by MMseqs2.",
+        "those of a family, of homologous proteins, that train holds a member of.",
         f"On {fewest:,} test sequences chance alone moves an accuracy by up to ± "
         f"{1.96 * math.sqrt(0.25 / fewest):.3f} (95 %), by more where they are related.",
     ]

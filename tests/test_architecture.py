@@ -17,7 +17,8 @@ ORDER = """
     holders server_lock locks recording pruning sampling plan study planning published report
     evidence claims analysis layouts leakage supplement tables drawing figures pictures
     publishing progress findings doctor_files doctor_tracking doctor_studies doctor app ui
-    cancelling output messages options cli_fetch cli_build cli_data cli_report cli_care cli_study cli
+    cancelling output messages options cli_fetch cli_build cli_data
+    cli_report cli_care cli_study cli
 """.split()  # noqa: SIM905 - an order reads better as a line
 LONGEST = 350  # lines of a module
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from ec_sweep import building, cell_data, planning, spec
+from ec_sweep import building, cell_data, planning, space, spec, splits
+from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError
 from ec_sweep.paths import Home
 from ec_sweep.planning import Place
@@ -24,6 +25,31 @@ def cells(*splits: str, **fixed: Any) -> list[Cell]:
         }
     )
     return spec.cells(sweep, Request())
+
+
+@pytest.mark.parametrize(
+    ("split", "details", "words"),
+    [
+        ("random", {"families": 9, "column": "Family"}, "random split"),
+        ("random", {"stratify": False}, "random split, not stratified"),
+        ("identical", {"groups": 9, "stratify": True}, "identical split"),
+        ("cluster", {"identity": 0.3, "stratify": True}, "cluster split at 30 % identity"),
+        ("cluster", {"column": "Family"}, "cluster split by column Family"),
+        ("given", None, "given split"),
+    ],
+)
+def test_a_caption_says_how_strict_a_split_is(
+    split: str, details: dict[str, Any] | None, words: str
+) -> None:
+    """The identity of families, or where they come from; a card from before has no details."""
+    card = {"split": split, "source": "x.tsv (file)", "sizes": {"train": 6, "valid": 2, "test": 2}}
+    card |= {"split_details": details} if details else {}
+    built = {("enzyme", split): Dataset(Path(), card)}
+    told = cell_data.in_words(built, cells(split, train_size=None))
+    assert told == (
+        "dataset enzyme from x.tsv (file), 6 training, 2 validation and 2 test sequences, "
+        f"length 40, {words}"
+    )
 
 
 @pytest.fixture
@@ -108,3 +134,8 @@ def test_set_changes_the_split_of_any_study(ecsweep: Ecsweep) -> None:
     assert "--split given" in ecsweep.fails(
         "study", "tiny", "--scale", "paper", "--set", "split=given"
     )
+
+
+def test_a_sweep_takes_every_split_that_can_be_built() -> None:
+    """The names that sweeps know, and those that datasets are built with, are the same."""
+    assert space.SPLITS == splits.METHODS
