@@ -171,6 +171,9 @@ def test_the_table_fits_a_terminal_and_a_page(tmp_path: Path) -> None:
     console.print(tables.terminal(table))
     shown = console.export_text()
     assert "…" not in shown
+    lines = [line.strip() for line in shown.splitlines()]
+    (at,) = [n for n, line in enumerate(lines) if line.startswith("Test sequences")]
+    assert not lines[at - 1]  # set apart
     assert all(text.partition(" ±")[0] in shown for line in table.cells for text in line)
     said = compile_latex(tmp_path, tables.latex(table))
     assert "Overfull" not in said
