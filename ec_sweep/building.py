@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ec_sweep import importing, labelling, packing, sources, splits, transfers
+from ec_sweep import clustering, importing, labelling, packing, sources, splits, transfers
 from ec_sweep.datasets import (
     LONGEST,
     SAMPLE,
@@ -105,30 +105,50 @@ def build(
         for stale in folder.glob(f"{sources.ASIDE}*"):  # we hold the lock: its builder is gone
             shutil.rmtree(stale)
         with tempfile.TemporaryDirectory(dir=folder, prefix=sources.ASIDE) as work:
-            aside = Path(work) / "dataset"
-            aside.mkdir()
-            source = _source(home, origin, Path(work), reading or Reading())
-            found = labelling.proteins(recipe, source)
-            division = divide(recipe, found, source, split, drawing, Path(work))
-            card = _card(name, recipe, found, division, source, split)
-            card |= {"source": _origin(origin, embedded), "embedded": embedded}
-            if recipe.classes is None:
-                card |= _drawing_card(found, drawing)
-            card |= _write(aside, source, found, division)
-            card["fingerprint"] = content_fingerprint(aside, card)
-            write_atomically(aside / "dataset.json", json.dumps(card, indent=2) + "\n")
-            final = folder / str(card["fingerprint"])
+            source = _source(home, origin, Path(work), reading or Reading(), split)
+            about = {"source": _origin(origin, embedded), "embedded": embedded}
+            made = _made(recipe, name, source, about, split, drawing, Path(work))
+            final = folder / made.name
             if final.exists():  # the same content: only its card is new
-                (aside / "dataset.json").replace(final / "dataset.json")
+                (made / "dataset.json").replace(final / "dataset.json")
             else:
-                aside.rename(final)
+                made.rename(final)
     return read(final)
 
 
-def _source(home: Home, origin: Sequence[Path] | str, work: Path, reading: Reading) -> Source:
+def _made(
+    recipe: Recipe,
+    name: str,
+    source: Source,
+    about: dict[str, Any],
+    split: Split,
+    drawing: Drawing | None,
+    work: Path,
+) -> Path:
+    """Make a dataset in a folder for work; returns its own there, named by its fingerprint."""
+    aside = work / "dataset"
+    aside.mkdir()
+    found = labelling.proteins(recipe, source)
+    division = divide(recipe, found, source, split, drawing, work)
+    card = _card(name, recipe, found, division, source, split) | about
+    if recipe.classes is None:
+        card |= _drawing_card(found, drawing)
+    card |= _write(aside, source, found, division)
+    card["fingerprint"] = content_fingerprint(aside, card)
+    write_atomically(aside / "dataset.json", json.dumps(card, indent=2) + "\n")
+    return aside.rename(work / str(card["fingerprint"]))
+
+
+def _source(
+    home: Home, origin: Sequence[Path] | str, work: Path, reading: Reading, split: Split
+) -> Source:
     """Return the source of a name, or make one of files for the time being."""
     if isinstance(origin, str):
         return sources.get(home, origin)
+    if split.method == "given" and reading.options.split_column is None:
+        raise EcsweepError("--split given needs --split-column: where the parts stand.")
+    if split.method == "cluster" and (split.identity or reading.options.family_column is None):
+        clustering.find()  # or it would be missed only after the files are read
     folder = work / "source"
     folder.mkdir()
     name = ", ".join(map(str, origin))

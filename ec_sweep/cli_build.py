@@ -47,6 +47,51 @@ Moves = Annotated[
         "none: leave all numbers as they are.",
     ),
 ]
+Recipe = Annotated[str, typer.Argument(metavar="DATASET", help="Which one: enzyme or ec37.")]
+Origin = Annotated[
+    list[str],
+    typer.Option("--from", metavar="FILE|SOURCE", help="A file, or a source; files repeat it."),
+]
+Parts = Annotated[
+    Literal["random", "identical", "cluster", "given"],
+    typer.Option(
+        help="random: the paper's. identical: equal sequences on one side. cluster: families "
+        "on one side. given: as --split-column says."
+    ),
+]
+Identity = Annotated[
+    float | None,
+    typer.Option(metavar="X", help="cluster: families by MMseqs2 at this identity. [default: 0.3]"),
+]
+Stratify = Annotated[
+    bool, typer.Option("--stratify/--no-stratify", help="Split each class by itself.")
+]
+SmallestClass = Annotated[
+    int | None,
+    typer.Option(
+        "--smallest-class",
+        metavar="N",
+        help="ec37: leave classes of fewer proteins out. [default: 100]",
+    ),
+]
+Fractions = Annotated[
+    str | None,
+    typer.Option(
+        metavar="T,V,T",
+        help="ec37: draw these shares of train, valid and test; the paper's: 0.056,0.032,0.032",
+    ),
+]
+Sizes = Annotated[
+    str | None,
+    typer.Option(metavar="T,V,T", help="ec37: draw so many of train, valid and test."),
+]
+Samples = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="ec37: training samples drawn and counted; the first trains. [default: 3]",
+    ),
+]
 
 
 def import_files(
@@ -90,53 +135,15 @@ def import_files(
 
 
 def build_dataset(
-    name: Annotated[str, typer.Argument(metavar="DATASET", help="Which one: enzyme or ec37.")],
-    origin: Annotated[
-        list[str],
-        typer.Option("--from", metavar="FILE|SOURCE", help="A file, or a source; files repeat it."),
-    ],
-    split: Annotated[
-        Literal["random", "identical", "cluster", "given"],
-        typer.Option(
-            help="random: the paper's. identical: equal sequences on one side. cluster: families "
-            "on one side. given: as --split-column says."
-        ),
-    ] = "random",
-    identity: Annotated[
-        float | None,
-        typer.Option(
-            metavar="X", help="cluster: families by MMseqs2 at this identity. [default: 0.5]"
-        ),
-    ] = None,
-    stratify: Annotated[
-        bool, typer.Option("--stratify/--no-stratify", help="Split each class by itself.")
-    ] = True,
-    smallest_class: Annotated[
-        int | None,
-        typer.Option(
-            "--smallest-class",
-            metavar="N",
-            help="ec37: leave classes of fewer proteins out. [default: 100]",
-        ),
-    ] = None,
-    fractions: Annotated[
-        str | None,
-        typer.Option(
-            metavar="T,V,T",
-            help="ec37: draw these shares of train, valid and test; the paper's: 0.056,0.032,0.032",
-        ),
-    ] = None,
-    sizes: Annotated[
-        str | None,
-        typer.Option(metavar="T,V,T", help="ec37: draw so many of train, valid and test."),
-    ] = None,
-    samples: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="ec37: training samples drawn and counted; the first trains. [default: 3]",
-        ),
-    ] = None,
+    name: Recipe,
+    origin: Origin,
+    split: Parts = "random",
+    identity: Identity = None,
+    stratify: Stratify = True,
+    smallest_class: SmallestClass = None,
+    fractions: Fractions = None,
+    sizes: Sizes = None,
+    samples: Samples = None,
     format_: Format = None,
     labels: Labels = None,
     pattern: Pattern = None,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ec_sweep.splits import Column, Groups, Indices
 
-IDENTITY = 0.5  # as UniRef50's; see docs/fidelity.md for these
+IDENTITY = 0.3  # for this and what follows see docs/fidelity.md
 COVERAGE = 0.8  # of a member, by its representative: a fragment belongs to its whole protein
 _KMERS = 80  # of each sequence; the program's 21 leave more homologous pairs apart
 _SORTED_AT_ONCE = 100_000  # sequences
@@ -182,7 +182,9 @@ def _cluster(program: Program, work: Path, fasta: Path, identity: float, threads
     _run(program, work, [
         "linclust", database, clusters, work / "steps",
         "--min-seq-id", f"{identity:g}", "-c", str(COVERAGE), "--cov-mode", "1",
-        "--kmer-per-seq", str(_KMERS), "--remove-tmp-files", "1", *many,
+        "--kmer-per-seq", str(_KMERS),
+        "--cluster-mode", "1",  # connected components: whatever pairs it finds stay together
+        "--remove-tmp-files", "1", *many,
     ])  # fmt: skip
     _run(program, work, ["createtsv", database, database, clusters, work / "families.tsv", *many])
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ec_sweep.errors import EcsweepError, nearest
-from ec_sweep.paths import Home, packed
+from ec_sweep.paths import Home, file_digest, packed
 from ec_sweep.recipes import RECIPES
 from ec_sweep.splits import PARTS
 
@@ -188,9 +188,3 @@ def content_fingerprint(folder: Path, card: dict[str, Any]) -> str:
 def _chunks(array: Array) -> Iterator[Array]:
     for start in range(0, len(array), ROWS_AT_ONCE):
         yield array[start : start + ROWS_AT_ONCE]
-
-
-def file_digest(path: Path) -> str:
-    """Return the sha256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

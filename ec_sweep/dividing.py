@@ -35,6 +35,8 @@ class Split:
             )
         if self.identity is not None and self.method != "cluster":
             raise EcsweepError(f"an identity is for the split cluster, not for {self.method}.")
+        if self.identity is not None:
+            clustering.check_identity(self.identity)
         if not self.stratify and self.method == "given":
             raise EcsweepError("a given split is as it is given: it can be stratified or not.")
 

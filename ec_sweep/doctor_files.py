@@ -11,11 +11,12 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
-from ec_sweep import datasets, schemas
+from ec_sweep import datasets, schemas, sources
 from ec_sweep.errors import EcsweepError
 from ec_sweep.findings import Finding
 from ec_sweep.locks import holder_of
 from ec_sweep.paths import Home, check_local, check_sqlite
+from ec_sweep.recipes import RECIPES
 from ec_sweep.schemas import Library
 from ec_sweep.splits import PARTS
 
@@ -147,14 +148,24 @@ def _temporary(home: Home) -> Iterator[Finding]:
 
 
 def _datasets(home: Home, deep: bool) -> Iterator[Finding]:
-    """Look for datasets that are half built or damaged."""
-    for aside in sorted(home.data.glob("*/.building-*")):
-        if not _is_held(aside.parent / ".lock"):
-            problem = "was being built when its process died"
-            yield _removal(
-                "dataset-half-built", aside, problem, functools.partial(_remove_build, aside)
-            )
-    for folder in sorted(home.data.glob("*/*")):
+    """Look for datasets and sources that are half made or damaged."""
+    for kind, made, pattern in (
+        ("dataset-half-built", "built", f"*/{sources.ASIDE}*"),
+        ("source-half-imported", "imported", f"{home.sources.name}/*/{sources.ASIDE}*"),
+    ):
+        for aside in sorted(home.data.glob(pattern)):
+            if not _is_held(aside.parent / ".lock"):
+                problem = f"was being {made} when its process died"
+                yield _removal(kind, aside, problem, functools.partial(_remove_build, aside))
+    for card in sorted(home.sources.glob(f"*/{sources.CARD}")):
+        try:
+            source = sources.read(card.parent)
+            source.row_groups()
+            source.records([])
+        except EcsweepError as error:
+            again = "Import its files again, under the same name."
+            yield Finding("source-damaged", None, str(card.parent), str(error), again)
+    for folder in sorted(path for name in RECIPES for path in (home.data / name).glob("*")):
         if not folder.is_dir() or folder.name.startswith("."):
             continue
         name = folder.parent.name
@@ -182,7 +193,7 @@ def _remove_build(aside: Path) -> None:
         with FileLock(aside.parent / ".lock", timeout=0):
             shutil.rmtree(aside)
     except Timeout as error:
-        raise EcsweepError("a dataset is being built at this moment") from error
+        raise EcsweepError("it is being made at this moment") from error
 
 
 def _answers(port: int) -> bool:

@@ -5,7 +5,6 @@ nothing depends on how many there are. Sequences go to disk at once. Of the othe
 hash of each accession stays in memory, until the accessions that come again are known.
 """
 
-import hashlib
 import json
 import os
 import tempfile
@@ -23,7 +22,7 @@ import numpy as np
 from ec_sweep import formats, merging, records, sources, splits
 from ec_sweep.errors import EcsweepError
 from ec_sweep.formats import Options, Reading
-from ec_sweep.paths import Home, write_atomically
+from ec_sweep.paths import Home, file_digest, write_atomically
 from ec_sweep.records import Checked, Numbers
 from ec_sweep.sources import RECORDS, SEQUENCES, Source
 from ec_sweep.splits import Hashes
@@ -127,12 +126,6 @@ def write(
 def threads() -> int:
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0))
-
-
-def file_digest(path: Path) -> str:
-    """Return the sha256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _reject_twice(paths: Sequence[Path]) -> None:

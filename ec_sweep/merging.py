@@ -38,8 +38,8 @@ def suspects(hashes: Hashes) -> Rows:
     """Return the rows, in their order, whose accession's hash is that of another row too."""
     order = np.argsort(hashes)
     in_order = hashes[order]
-    same = in_order[1:] == in_order[:-1]
-    return np.sort(order[np.append(same, False) | np.append(False, same)])
+    again = np.flatnonzero(in_order[1:] == in_order[:-1])
+    return np.sort(order[np.union1d(again, again + 1)])
 
 
 def alone(ec: Codes, length: Codes, own: Mask) -> tuple[Mask, Counter[str]]:

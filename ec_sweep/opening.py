@@ -119,7 +119,9 @@ class Opened:
     def _reject_too_long(self, data: bytes, separator: bytes, known: int, line: int) -> None:
         """Raise an error if the entry that ``known`` bytes of began before is without end."""
         end = data.find(separator, max(0, known - len(separator)))
-        if (len(data) if end < 0 else end) > LONGEST:
+        if end < 0:
+            end = len(data) - len(separator) + 1  # less what may be the start of one
+        if end > LONGEST:
             what = "the line" if separator == b"\n" else "the entry that begins here"
             raise EcsweepError(
                 f"{self.path}: line {line}: {what} has more than {LONGEST >> 20} MB, "

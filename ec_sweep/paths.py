@@ -1,6 +1,7 @@
 """Every path that ecsweep reads or writes, and how files are written."""
 
 import errno
+import hashlib
 import os
 import sqlite3
 import stat
@@ -167,6 +168,12 @@ def write_atomically(path: Path, content: str | bytes, *, private: bool = False)
     """Write a small file like `open_atomically`."""
     with open_atomically(path, private=private) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def no_room(error: BaseException | None) -> str | None:

@@ -188,7 +188,7 @@ def proteins() -> list[list[str]]:
 
 
 @pytest.fixture(scope="session")
-def families() -> list[str]:
+def family_column() -> list[str]:
     """The family of each row of the embedded sample."""
     with gzip.open(packed("data") / "swissprot-sample.tsv.gz", "rt") as file:
         return [line.rstrip("\n").split("\t")[5] for line in file][1:]

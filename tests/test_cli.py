@@ -116,6 +116,31 @@ def test_datasets_are_built_listed_shown_and_verified(
     assert ecsweep.run("data", "verify").returncode == 2
 
 
+def test_files_are_imported_as_a_source(ecsweep: Ecsweep, proteins: list[list[str]]) -> None:
+    """A source is named by its file, listed, shown, built from, and replaced by its name."""
+    rows = ["Entry\tReviewed\tEC number\tLength\tSequence"]
+    rows += ["\t".join(row[:5]) for row in proteins[:600]]
+    (ecsweep.home / "My file.tsv").write_text("\n".join(rows) + "\n")
+    said = ecsweep.ok("data", "import", "My file.tsv")
+    assert "records kept: 600" in said
+    assert "ecsweep data build enzyme --from my-file" in said
+    assert "rm -r data/sources/my-file" in said
+    assert "migrations" in ecsweep.ok("data", "show", "my-file")
+    ecsweep.ok("data", "build", "enzyme", "--from", "my-file", "--split", "identical")
+    listed = json.loads(ecsweep.ok("data", "list", "--json"))
+    assert [card["name"] for card in listed["sources"]] == ["my-file"]
+    assert [card["split"] for card in listed["datasets"]] == ["identical"]
+    assert "my-file (source)" in ecsweep.ok("data", "list")
+    card = json.loads(ecsweep.ok("data", "import", "My file.tsv", "--name", "x", "--json"))
+    assert card["files"][0]["format"] == "UniProt TSV"
+    assert "ecsweep data import" in ecsweep.fails("data", "build", "enzyme", "--from", "nosuch")
+    both = ("--from", "x", "--from", "My file.tsv")
+    assert "several files, or one source" in ecsweep.fails("data", "build", "enzyme", *both)
+    again = ("--from", "x", "--transfers", "none")
+    assert "is imported already" in ecsweep.fails("data", "build", "enzyme", *again)
+    assert "name of a dataset" in ecsweep.fails("data", "import", "My file.tsv", "--name", "ec37")
+
+
 BAD_USAGE = [
     (["stdy"], "Did you mean 'study'?"),
     (["study", "cnn-filter"], "Did you mean 'cnn-filters'?"),

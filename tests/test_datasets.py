@@ -2,6 +2,7 @@
 
 import gzip
 import random
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
@@ -11,10 +12,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ec_sweep import building, datasets, encoding, published, recipes, records, splits
+from ec_sweep import (
+    building,
+    datasets,
+    encoding,
+    importing,
+    packing,
+    published,
+    recipes,
+    splits,
+    transfers,
+)
 from ec_sweep.datasets import Dataset
+from ec_sweep.dividing import Split
 from ec_sweep.errors import EcsweepError
-from ec_sweep.paths import Home, packed
+from ec_sweep.formats import Options
+from ec_sweep.paths import Home, file_digest, packed
 from ec_sweep.recipes import Drawing
 from ec_sweep.splits import PARTS
 
@@ -80,11 +93,11 @@ def test_leaks_are_counted_by_brute_force(home: Home) -> None:
 def test_the_order_of_rows_does_not_matter(home: Home, proteins: Rows, write_tsv: Write) -> None:
     """Shuffled rows, gzipped or not, give the same fingerprint; another row gives another."""
     rows = proteins[:400]
-    first = building.build(home, "enzyme", write_tsv(rows))
+    first = building.build(home, "enzyme", [write_tsv(rows)])
     mixed = random.Random(0).sample(rows, len(rows))
-    again = building.build(home, "enzyme", write_tsv(mixed, "mixed.tsv.gz"))
+    again = building.build(home, "enzyme", [write_tsv(mixed, "mixed.tsv.gz")])
     assert again.fingerprint == first.fingerprint
-    other = building.build(home, "enzyme", write_tsv(proteins[:401]))
+    other = building.build(home, "enzyme", [write_tsv(proteins[:401])])
     assert other.fingerprint != first.fingerprint
 
 
@@ -98,55 +111,6 @@ def test_train_size_takes_the_first_and_shrinks_the_rest(home: Home) -> None:
     assert built.check(1000, None) is None
     assert "length 1001" in str(built.check(1001, None))
     assert "train_size" in str(built.check(10, 10**6))
-
-
-GOOD = ["P1", "reviewed", "1.1.1.1", "60", "MKV" * 20]
-
-
-@pytest.mark.parametrize(
-    ("row", "reason"),
-    [
-        (["P2", "reviewed", "1.1.1.1", "60"], "wrong_number_of_columns"),
-        (["", *GOOD[1:]], "no_accession"),
-        (["P2", "reviewed", "", "0", ""], "no_sequence"),
-        (["P2", "reviewed", "", "5", "MK V1"], "invalid_sequence"),
-        (["P2", "reviewed", "", "60", "M\0V" * 20], "invalid_sequence"),
-        (["P2", "reviewed", "", "61", "MKV" * 20], "length_mismatch"),
-        (["P2", "reviewed", "1.1", "60", "MKV" * 20], "invalid_ec_number"),
-        (["P2", "reviewed", "kinase", "60", "MKV" * 20], "invalid_ec_number"),
-        (GOOD, "repeated_accession"),
-    ],
-)
-def test_malformed_rows_are_counted_by_reason(
-    write_tsv: Write, row: list[str], reason: str
-) -> None:
-    """A row that cannot be used is dropped, counted and named; the others stay."""
-    found, rows, dropped = records.read(write_tsv([GOOD, row]))
-    assert [record.accession for record in found] == ["P1"]
-    assert rows == 2
-    assert dropped == Counter({reason: 1})
-
-
-def test_repeated_accessions_are_merged_or_left_out(write_tsv: Write) -> None:
-    """Same sequence: EC numbers united. Two sequences: all its rows left out, in any order."""
-    rows = [
-        GOOD,
-        ["P1", "reviewed", "3.1.-.-; 2.7.1.n3", "60", "MKV" * 20],
-        ["P2", "reviewed", "", "60", "MKV" * 20],
-        ["P2", "reviewed", "", "60", "MKL" * 20],
-        ["P2", "reviewed", "", "60", "MKV" * 20],
-    ]
-    for order in (rows, rows[::-1]):
-        found, _, dropped = records.read(write_tsv(order))
-        assert found == [("P1", ("1.1.1.1", "2.7.1.n3", "3.1.-.-"), "MKV" * 20)]
-        assert dropped == {"repeated_accession": 1, "conflicting_sequences": 3}
-
-
-def test_columns_are_found_by_name(tmp_path: Path) -> None:
-    """Any order, any case, more columns; lower-case sequences and blank lines are fine."""
-    path = tmp_path / "other.tsv"
-    path.write_text("\ufeffsequence\tOrganism\tEC NUMBER\tentry\nmkv\tE. coli\t\tP1\n\n")
-    assert records.read(path)[0] == [("P1", (), "MKV")]
 
 
 HEADER = "Entry\tEC number\tSequence\n"
@@ -172,7 +136,7 @@ def test_unusable_files_are_refused_and_leave_nothing(
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(EcsweepError) as caught:
-        building.build(home, "enzyme", path)
+        building.build(home, "enzyme", [path])
     assert str(caught.value).startswith(f"{path}: ")
     assert message in str(caught.value)
     assert datasets.find(home, "enzyme") == []
@@ -183,7 +147,7 @@ def test_a_group_too_small_is_refused(home: Home, write_tsv: Write, proteins: Ro
     """A dataset with an empty class would make a study worthless."""
     enzymes = [row for row in proteins if row[2]][:50]
     with pytest.raises(EcsweepError, match="leaves no non-enzyme"):
-        building.build(home, "enzyme", write_tsv(enzymes))
+        building.build(home, "enzyme", [write_tsv(enzymes)])
     assert not list(home.data.rglob("*.npy"))
 
 
@@ -191,7 +155,7 @@ def test_a_failed_build_leaves_the_old_dataset(
     home: Home, write_tsv: Write, proteins: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A build that dies while writing changes nothing; the next one removes what a kill left."""
-    old = building.build(home, "enzyme", write_tsv(proteins[:300]))
+    old = building.build(home, "enzyme", [write_tsv(proteins[:300])])
     left_behind = home.data / "enzyme" / ".building-killed"
     left_behind.mkdir()
 
@@ -199,16 +163,16 @@ def test_a_failed_build_leaves_the_old_dataset(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(encoding, "encode", fail)
+        patch.setattr(encoding, "encode_letters", fail)
         with pytest.raises(OSError, match="No space"):
-            building.build(home, "enzyme", write_tsv(proteins[:500]))
+            building.build(home, "enzyme", [write_tsv(proteins[:500])])
     assert datasets.find(home, "enzyme") == [old]
     assert not list((home.data / "enzyme").glob(".building-*"))
 
 
 def test_verify_finds_changed_content(home: Home, write_tsv: Write, proteins: Rows) -> None:
     """A flipped byte, a renamed folder and a missing file are all seen."""
-    built = building.build(home, "enzyme", write_tsv(proteins[:300]))
+    built = building.build(home, "enzyme", [write_tsv(proteins[:300])])
     tokens = np.load(built.folder / "test_tokens.npy", mmap_mode="r+")
     tokens[0, 0] += 1
     tokens.flush()
@@ -225,7 +189,7 @@ def test_verify_finds_changed_content(home: Home, write_tsv: Write, proteins: Ro
 def test_the_sample_as_a_file_is_a_dataset_of_its_own(home: Home) -> None:
     """Building from a copy of the sample leaves the demo dataset alone."""
     embedded = building.build_embedded(home, "enzyme")
-    again = building.build(home, "enzyme", packed("data") / datasets.SAMPLE)
+    again = building.build(home, "enzyme", [packed("data") / datasets.SAMPLE])
     assert again.folder != embedded.folder
     assert datasets.for_scale(home, "enzyme", "demo") == embedded
     assert datasets.for_scale(home, "enzyme", "paper") == again
@@ -246,10 +210,10 @@ def test_paper_scale_takes_what_was_built_last(
             return datetime(2026, 1, 1, 0, cls.ticks, tzinfo=tz)
 
     monkeypatch.setattr(building, "datetime", Clock)
-    first = building.build(home, "enzyme", write_tsv(proteins[:300]))
-    second = building.build(home, "enzyme", write_tsv(proteins[:400]))
+    first = building.build(home, "enzyme", [write_tsv(proteins[:300])])
+    second = building.build(home, "enzyme", [write_tsv(proteins[:400])])
     assert datasets.for_scale(home, "enzyme", "paper") == second
-    building.build(home, "enzyme", write_tsv(proteins[:300]))
+    building.build(home, "enzyme", [write_tsv(proteins[:300])])
     found = datasets.for_scale(home, "enzyme", "paper")
     assert found is not None
     assert found.fingerprint == first.fingerprint
@@ -273,13 +237,13 @@ def test_paper_scale_never_uses_the_embedded_sample(
     embedded = building.build_embedded(home, "enzyme")
     assert datasets.for_scale(home, "enzyme", "demo") == embedded
     assert datasets.for_scale(home, "enzyme", "paper") is None
-    built = building.build(home, "enzyme", write_tsv(proteins[:300]))
+    built = building.build(home, "enzyme", [write_tsv(proteins[:300])])
     assert datasets.for_scale(home, "enzyme", "paper") == built
     assert datasets.for_scale(home, "enzyme", "demo") == embedded
 
 
 def labelled(*numbers: str) -> recipes.Label:
-    return recipes.RECIPES["ec37"].label(records.Record("A", numbers, "A" * 50))
+    return recipes.RECIPES["ec37"].label(numbers)
 
 
 @pytest.mark.parametrize(
@@ -367,10 +331,10 @@ def test_ec37_from_the_embedded_sample(home: Home, proteins: Rows) -> None:
 def test_drawing_by_fraction_is_repeatable(home: Home, proteins: Rows, write_tsv: Write) -> None:
     """The same fractions draw the same proteins, whatever the order of rows; others do not."""
     fractions = Drawing(fractions=(0.5, 0.25, 0.25))
-    whole = building.build(home, "ec37", write_tsv(proteins, "a.tsv"))
-    drawn = building.build(home, "ec37", write_tsv(proteins, "b.tsv"), drawing=fractions)
+    whole = building.build(home, "ec37", [write_tsv(proteins, "a.tsv")])
+    drawn = building.build(home, "ec37", [write_tsv(proteins, "b.tsv")], drawing=fractions)
     random.Random(1).shuffle(proteins_again := list(proteins))
-    again = building.build(home, "ec37", write_tsv(proteins_again, "c.tsv"), drawing=fractions)
+    again = building.build(home, "ec37", [write_tsv(proteins_again, "c.tsv")], drawing=fractions)
     assert again.fingerprint == drawn.fingerprint != whole.fingerprint
     for part, share in zip(PARTS, (0.5, 0.25, 0.25), strict=True):
         assert drawn.card["sizes"][part] == round(share * whole.card["sizes"][part])
@@ -385,7 +349,7 @@ def test_a_smaller_threshold_keeps_more_classes(
     """Classes at the threshold stay, classes below it are left out and named."""
     source = write_tsv(proteins)
     for smallest in (12, 13):
-        card = building.build(home, "ec37", source, smallest_class=smallest).card
+        card = building.build(home, "ec37", [source], smallest_class=smallest).card
         assert ("7.4" in card["classes"]) == (smallest == 12)
         assert card["classes_left_out"].get("7.4") == (None if smallest == 12 else 12)
         assert "3" in card["classes_left_out"]
@@ -395,13 +359,13 @@ def test_what_cannot_be_drawn_is_refused(home: Home, proteins: Rows, write_tsv: 
     """More than there is, options that a dataset does not have, a file without classes."""
     source = write_tsv(proteins)
     with pytest.raises(EcsweepError, match="99999 sequences cannot be drawn from the"):
-        building.build(home, "ec37", source, drawing=Drawing(sizes=(99_999, 1, 1)))
+        building.build(home, "ec37", [source], drawing=Drawing(sizes=(99_999, 1, 1)))
     with pytest.raises(EcsweepError, match="0 sequences cannot be drawn"):
-        building.build(home, "ec37", source, drawing=Drawing(fractions=(1e-9, 1, 1)))
+        building.build(home, "ec37", [source], drawing=Drawing(fractions=(1e-9, 1, 1)))
     with pytest.raises(EcsweepError, match="for ec37"):
-        building.build(home, "enzyme", source, drawing=Drawing(sizes=(10, 10, 10)))
+        building.build(home, "enzyme", [source], drawing=Drawing(sizes=(10, 10, 10)))
     with pytest.raises(EcsweepError, match="needs two"):
-        building.build(home, "ec37", write_tsv([r for r in proteins if not r[2]], "none.tsv"))
+        building.build(home, "ec37", [write_tsv([r for r in proteins if not r[2]], "none.tsv")])
     assert not list(home.data.glob("ec37/*/dataset.json"))
 
 
@@ -437,3 +401,103 @@ def test_drawn_classes_keep_their_share() -> None:
             expected = drawn[part] * share
             error = (expected * (1 - share)) ** 0.5
             assert abs(counts[part][name] - expected) < 4.5 * error, (part, name)
+
+
+def residues(built: Dataset, part: str) -> list[bytes]:
+    return [row[row != encoding.PADDING].tobytes() for row in built.array(part, "tokens")]
+
+
+@pytest.mark.parametrize("split", ["random", "identical", "cluster"])
+@pytest.mark.parametrize("name", ["enzyme", "ec37"])
+def test_splits_keep_what_they_promise(home: Home, name: str, split: str) -> None:
+    """By brute force: no equal sequences, or no families, on two sides; the card counts them."""
+    with gzip.open(packed("data") / datasets.SAMPLE, "rt") as file:
+        rows = [line.rstrip("\n").split("\t") for line in file][1:]
+    family_of = {row[0]: row[5] for row in rows}
+    built = building.build_embedded(home, name, split)
+    card = built.card
+    assert card["split"] == split
+    assert card["records_in"] == card["records_kept"] + sum(card["dropped"].values())
+    sequences = {part: residues(built, part) for part in PARTS}
+    families = {part: [family_of[id_] for id_ in built.array(part, "ids")] for part in PARTS}
+    for groups, key, apart in (
+        (sequences, "test_sequences_also_in_train", split != "random"),
+        (families, "test_sequences_in_train_families", split == "cluster"),
+    ):
+        train = set(groups["train"])
+        assert card[key] == sum(one in train for one in groups["test"])
+        assert (card[key] == 0) == apart
+        if apart:
+            assert not train & set(groups["valid"])
+            assert not set(groups["valid"]) & set(groups["test"])
+    assert 0.5 < card["sizes"]["train"] / card["records_kept"] < 0.7
+    assert datasets.verify(built) is None
+
+
+def test_a_given_split_is_followed(home: Home, tmp_path: Path, proteins: Rows) -> None:
+    """Every protein is where the file says; one that the file leaves open is left out."""
+    names = ["train", "Test", "", "validation"]
+    path = tmp_path / "given.tsv"
+    lines = [
+        f"{row[0]}\t{row[2]}\t{row[4]}\t{names[n % 4]}" for n, row in enumerate(proteins[:400])
+    ]
+    path.write_text("\n".join(["Entry\tEC number\tSequence\tFold", *lines]) + "\n")
+    reading = building.Reading(Options(split_column="fold"))
+    built = building.build(home, "enzyme", [path], split=Split("given"), reading=reading)
+    place = {row[0]: n % 4 for n, row in enumerate(proteins[:400])}
+    for part, number in (("train", 0), ("valid", 3), ("test", 1)):
+        assert {place[id_] for id_ in built.array(part, "ids")} == {number}
+    usable = [n for n, row in enumerate(proteins[:400]) if 50 <= len(row[4]) <= 1000]
+    assert built.card["dropped"]["no_part"] == sum(n % 4 == 2 for n in usable)
+    with pytest.raises(EcsweepError, match="--split given needs --split-column"):
+        building.build(home, "enzyme", [path], split=Split("given"))
+
+
+def test_threads_do_not_matter(
+    home: Home, write_tsv: Write, proteins: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One thread or five: the same fingerprint; a source or its file: the same too."""
+    path = write_tsv([row[:5] for row in proteins[:600]])
+    first = building.build(home, "enzyme", [path])
+    assert first.card["files"][0]["format"] == "UniProt TSV"
+    for count in (1, 5):
+        for module in (importing, packing):
+            monkeypatch.setattr(module, "threads", lambda count=count: count)
+        importing.import_files(home, "mine", [path], Options(), transfers.built_in())
+        assert building.build(home, "enzyme", "mine").fingerprint == first.fingerprint
+        again = building.build(home, "enzyme", [path])
+        assert again.fingerprint == first.fingerprint
+    assert again.card["source_sha256"] == file_digest(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("banana",), "a split must be one of random, identical, cluster, given"),
+        (("random", 0.5), "an identity is for the split cluster"),
+        (("cluster", 7.0), "identity must be from 0.2 to 1"),
+        (("given", None, False), "a given split is as it is given"),
+    ],
+)
+def test_impossible_splits_are_refused(arguments: tuple[Any, ...], message: str) -> None:
+    """What a split cannot be is said in one line."""
+    with pytest.raises(EcsweepError, match=message):
+        Split(*arguments)
+
+
+@pytest.mark.skipif(shutil.which("mmseqs") is None, reason="MMseqs2 is not installed")
+def test_families_of_a_file_are_found(home: Home, write_tsv: Write, proteins: Rows) -> None:
+    """Without a column of families MMseqs2 finds them; the same from a source, whatever order."""
+    rows = [row[:5] for row in proteins[:800]]
+    built = building.build(home, "enzyme", [write_tsv(rows)], split=Split("cluster", 0.4))
+    details = built.card["split_details"]
+    assert details["identity"] == 0.4
+    assert details["program"].startswith("MMseqs2 ")
+    assert 0 < details["families"] <= 800
+    assert built.card["test_sequences_also_in_train"] == 0
+    assert built.card["test_sequences_in_train_families"] == 0
+    mixed = write_tsv(random.Random(0).sample(rows, len(rows)), "mixed.tsv")
+    importing.import_files(home, "mine", [mixed], Options(), transfers.built_in())
+    again = building.build(home, "enzyme", "mine", split=Split("cluster", 0.4))
+    assert again.fingerprint == built.fingerprint
+    assert not list(built.folder.parent.glob(".building-*"))

@@ -71,6 +71,7 @@ DE     RecName: Full=Part of it;
 DE              EC=6.3.5.5;
 DE   Contains:
 DE     AltName: Full=Chain (EC-like 9.9.9.9);
+DE              Short=SPEC=9.9.9.9;
 DE              EC=3.1.-.-;
 DE   Flags: Precursor; Fragment;
 GN   Name=A;
@@ -237,6 +238,7 @@ def test_rows_of_other_widths_are_counted(tmp_path: Path) -> None:
         (b"P1|x|y|1.1.1.1|Homo|sapiens|Swiss-Prot", (b"P1", b"1.1.1.1")),
         (b"P1|name; with; semicolons|1.1.1.1|Homo|TrEMBL", (b"P1", b"1.1.1.1")),
         (b"P1;name|odd;1.1.1.n1;Homo;TrEMBL", (b"P1", b"1.1.1.n1")),
+        (b"P1|1.2.3.4|as|1.1.1.1|Homo sapiens|Swiss-Prot", (b"P1", b"1.1.1.1")),
         (b"P1|name||Homo sapiens|TrEMBL", (b"P1", b"")),
         (b"P1|1.1.1.1", None),
         (b"", None),
@@ -286,7 +288,7 @@ ERRORS = [
     (b"x\nMK\n>a\nMK\n", Options(format="fasta", labels=Path("x")), "line 1: FASTA begins with"),
     (b"\nMK\n", Options(format="uniprot-dat"), "line 2: a flat file begins with an ID line. Rec"),
     (FLAT[5:], Options(format="uniprot-dat"), "line 1: a flat file begins with an ID line"),
-    (FLAT[:-3], Options(), r"line 27: the file ends in the middle of the entry .* \(no '//'\)"),
+    (FLAT[:-3], Options(), r"line 28: the file ends in the middle of the entry .* \(no '//'\)"),
     (UNIPROT_TSV[:-3], Options(), r"line 3: the file ends in the middle of a row \(no_sequence"),
     (UNIPROT_TSV[:-2], Options(), r"line 3: the file ends .* \(length_mismatch\)"),
     (UNIPROT_TSV[:-6], Options(), r"line 3: the file ends .* \(wrong_number_of_columns\)"),
@@ -358,6 +360,15 @@ def test_tables_of_labels_that_are_none(tmp_path: Path) -> None:
     assert read(tmp_path / "y", UNIPROT_TSV, options)[0] == UNIPROT_ROWS
 
 
+@pytest.mark.parametrize("shift", range(5))
+def test_long_tables_of_labels(shift: int, tmp_path: Path) -> None:
+    """The column of EC numbers is found whatever row the first look at the file ends in."""
+    path = tmp_path / "x"
+    path.write_bytes(b"P1\t" + b" " * shift * 2 + b"1.1.1.1\n" + b"P2\t1.1.1.1\n" * 9999)
+    found, _ = rows(open_labels(path))
+    assert len(found) == 10_000
+
+
 def parquet(path: Path, **columns: Any) -> None:
     pq.write_table(pa.table(columns), path)
 
@@ -411,7 +422,7 @@ def test_parquet_of_other_things(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("content", "name", "expected", "options"), CASES)
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(size=st.integers(1, 99), times=st.integers(1, 3))
 def test_blocks_change_nothing(
     tmp_path_factory: pytest.TempPathFactory,
@@ -465,7 +476,7 @@ ANY = st.sampled_from(
 )
 
 
-@settings(max_examples=600)
+@settings(max_examples=600, deadline=None)
 @given(content=mutated() | st.binary(max_size=60), size=st.integers(1, 200), options=ANY)
 def test_nothing_is_lost_and_nothing_escapes(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, size: int, options: Options
@@ -490,7 +501,7 @@ def lengthened(draw: st.DrawFn) -> bytes:
     return draw(st.sampled_from(LABEL_TABLES)) + draw(st.binary(max_size=9))
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(content=lengthened() | st.binary(max_size=60))
 def test_tables_of_labels_lose_nothing(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
@@ -506,7 +517,7 @@ def test_tables_of_labels_lose_nothing(
     assert len(found) + dropped.total() == entries(content, reading)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(place=st.integers(0, 3000), byte=st.integers(0, 255))
 def test_damaged_parquet_is_an_error_or_whole(
     tmp_path_factory: pytest.TempPathFactory, place: int, byte: int

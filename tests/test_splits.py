@@ -242,7 +242,7 @@ def test_given_parts_know_the_usual_names() -> None:
 def test_unknown_given_parts_are_named(last: str | bytes | None) -> None:
     """A part that is none is an error of one line that lists what the column holds."""
     column = pa.array(["train"] * 1200 + [last], pa.binary())
-    with pytest.raises(EcsweepError, match="^a.tsv: column fold must name a part") as error:
+    with pytest.raises(EcsweepError, match=r"^a.tsv: column fold must name a part") as error:
         splits.given_parts(column, "a.tsv: column fold")
     assert "Found: 'train' (1,200), '" in str(error.value)
     assert "' (1)" in str(error.value)
@@ -270,14 +270,14 @@ def test_no_sequence_of_the_sample_stands_on_two_sides(proteins: list[list[str]]
         assert shares == pytest.approx([0.6, 0.2, 0.2], abs=0.001)
 
 
-def test_no_family_of_the_sample_stands_on_two_sides(families: list[str]) -> None:
+def test_no_family_of_the_sample_stands_on_two_sides(family_column: list[str]) -> None:
     """Brute force on real proteins: each family of the embedded sample stays on one side."""
-    groups = np.unique(families, return_inverse=True)[1].astype(np.int64)
-    names = pa.array(accessions(len(families)))
-    labels = np.zeros(len(families), np.int32)
+    groups = np.unique(family_column, return_inverse=True)[1].astype(np.int64)
+    names = pa.array(accessions(len(family_column)))
+    labels = np.zeros(len(family_column), np.int32)
     parts = splits.assign("cluster", names, labels, seed=0, groups=groups)
     sides = defaultdict(set)
-    for family, part in zip(families, parts, strict=True):
+    for family, part in zip(family_column, parts, strict=True):
         sides[family].add(part)
     assert Counter(map(len, sides.values())) == {1: len(sides)}
     assert splits.shared(groups, parts) == 0
