@@ -117,13 +117,14 @@ def show_plan(
     seconds = found.seconds_left(1 if exclusive else default_workers())
     if seconds:
         typer.echo(f"About {duration(seconds)} for what is left, from earlier cells.")
-    if found.orphaned and resolved.datasets:
+    if found.orphaned and not resolved.missing:
         typer.echo(
             f"{len(found.orphaned)} other cells are recorded that are not asked for now: left "
             "alone, and in no table."
         )
-    if not resolved.datasets:
-        typer.echo("The dataset is not built yet: cells get their ids with it.")
+    if resolved.missing:
+        which = ", ".join(f"{name} ({split} split)" for name, split in resolved.missing)
+        typer.echo(f"The dataset is not built yet: {which}. Cells get their ids with it.")
 
 
 cli.command("study")(run_studies)

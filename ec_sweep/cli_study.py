@@ -147,7 +147,7 @@ def _run_all(where: "Place", studies: "list[Resolved]", options: "Options") -> l
 
 def _run_study(where: "Place", resolved: "Resolved", options: "Options") -> bool:
     """Run one study and show its table; returns whether nothing failed."""
-    from ec_sweep import app, choosing, experiments, layouts, output, tables
+    from ec_sweep import app, choosing, experiments, output, tables
     from ec_sweep.progress import progress
 
     name, scale = resolved.sweep.study, resolved.request.scale
@@ -165,7 +165,7 @@ def _run_study(where: "Place", resolved: "Resolved", options: "Options") -> bool
         raise EcsweepError(f"{name} has run, and its databases are away now: see ecsweep status.")
     made = app.publisher(where, scale, tables.FORMATS, only=[name])
     files = made.table_of(name)
-    output.print_end(found, layouts.study_table(made.report(name)), files, where.home)
+    output.print_end(found, made.table(name), files, where.home)
     if tracker := experiments.find_tracker(where.home, resolved.name):
         output.print_models(choosing.best_models(tracker), name, scale)
     return found.done

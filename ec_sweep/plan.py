@@ -9,7 +9,7 @@ import numpy as np
 
 from ec_sweep.datasets import Dataset
 from ec_sweep.saving import About, Keep
-from ec_sweep.spec import Cell
+from ec_sweep.spec import Cell, Data
 from ec_sweep.tracking import code_version
 
 
@@ -20,7 +20,7 @@ class Plan:
     study: str
     """``name@scale``."""
     cells: Sequence[Cell]
-    datasets: Mapping[str, Dataset]
+    datasets: Mapping[Data, Dataset]
     axes: Mapping[str, list[Any]]
     """The values of each grid axis."""
 
@@ -39,7 +39,7 @@ class Plan:
         """Return what the model trained for a cell is to say of itself, if it is to be saved."""
         if keep == "none":
             return None
-        card = self.datasets[cell.dataset].card
+        card = self.datasets[cell.data].card
         return About(
             model=cell.model,
             hyperparameters=cell.hyperparameters,

@@ -107,7 +107,7 @@ class Measured(Protocol):
         ...
 
     def cards(self, fingerprints: Container[str]) -> dict[str, dict[str, Any]]:
-        """Return the cards of the datasets with these fingerprints, by name."""
+        """Return the cards of the datasets with these fingerprints, by fingerprint."""
         ...
 
     @property
@@ -191,7 +191,8 @@ class StoredStudy:
         """See `Measured`."""
         files = [f for _, folder in self._parent() for f in sorted(folder.glob("datasets/*.json"))]
         cards = [self._document(file) for file in files]
-        return {card["name"]: card for card in cards if card["fingerprint"] in fingerprints}
+        found = {card["fingerprint"]: card for card in cards}
+        return {name: card for name, card in found.items() if name in fingerprints}
 
     @property
     def any_run(self) -> bool:

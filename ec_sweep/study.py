@@ -233,7 +233,7 @@ class Driver:
         folder = AttemptFolder(self._home.attempt(run_id))
         folder.create()
         self._running[run_id] = _Running(cell, attempt)
-        dataset = self._plan.datasets[cell.dataset]
+        dataset = self._plan.datasets[cell.data]
         self._executor.submit(
             Task(
                 run_id=run_id,

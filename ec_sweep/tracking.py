@@ -119,7 +119,7 @@ class Tracker:
         return str(run.info.run_id) if run else None
 
     def cards(self, fingerprints: Container[str]) -> dict[str, dict[str, Any]]:
-        """Return the cards of the datasets with these fingerprints, by name."""
+        """Return the cards of the datasets with these fingerprints, by fingerprint."""
         parent = self._parent()
         if parent is None:
             return {}
@@ -127,7 +127,7 @@ class Tracker:
         for file in self._client.list_artifacts(parent.info.run_id, "datasets"):
             card: dict[str, Any] = json.loads(self._artifact(parent.info.run_id, file.path))
             if card["fingerprint"] in fingerprints:
-                found[str(card["name"])] = card
+                found[str(card["fingerprint"])] = card
         return found
 
     def _artifact(self, run_id: str, name: str) -> str:

@@ -12,12 +12,13 @@ ORDER = """
     ec enzyme_files names transfers uniprot fetching
     fields opening tabular fasta flatfile parquet headers formats
     records splits clustering merging sources importing
-    recipes datasets labelling dividing packing building
+    recipes datasets labelling dividing packing building cell_data
     stopping metrics saving attempts checkpoints evaluation failures machine estimating training
     trial worker executors local_executor
     ledger ledger_store mlflow_store stored logged_models tracking experiments
     holders server_lock locks recording pruning sampling plan study planning
-    published report evidence claims analysis layouts supplement tables figures publishing progress
+    published report evidence claims analysis layouts leakage supplement tables drawing figures
+    pictures publishing progress
     findings doctor_files doctor_models doctor_tracking doctor_studies doctor
     sequences serving served_model choosing predicting
     app ui cancelling output messages options

@@ -97,8 +97,10 @@ class Setup:
             }
         )
         cells = spec.cells(sweep, spec.Request())
-        self.cells = [cell.on({"enzyme": dataset.fingerprint}) for cell in cells]
-        self.plan = Plan(NAME, self.cells, {"enzyme": dataset}, {"filter_size": [2, 3, 4, 5]})
+        self.cells = [cell.on({("enzyme", "random"): dataset.fingerprint}) for cell in cells]
+        self.plan = Plan(
+            NAME, self.cells, {("enzyme", "random"): dataset}, {"filter_size": [2, 3, 4, 5]}
+        )
 
     @property
     def ledger(self) -> Ledger:
