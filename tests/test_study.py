@@ -281,7 +281,7 @@ def test_a_changed_dataset_is_never_mixed_with_the_old_one(setup: Setup, dataset
     assert second.states() == ["failed", "complete", "complete", "complete"]
     assert setup.states() == ["complete"] * 4
     tracker = second.tracker
-    asked = [sampling.document(cell, {"enzyme": changed}) for cell in second.cells]
+    asked = [sampling.document(cell, {("enzyme", "random"): changed}) for cell in second.cells]
     plan = {
         "study": "scripted", "scale": "demo", "title": "", "table": None, "timing": "shared",
         "axes": ["filter_size"], "source": "", "request": {"seeds": None, "set": {}},
