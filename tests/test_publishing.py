@@ -270,7 +270,7 @@ def test_splits_never_mix(paper: Ecsweep) -> None:
     assert {line["split"] for line in classes} == fingerprints.keys()
     assert not (files(paper) / f"{study}-comparisons.csv").exists()
     text = (files(paper) / f"{study}.md").read_text()
-    assert all(f"{split} split (" in text for split in fingerprints)
+    assert all(f" {split} split" in text for split in fingerprints)
     assert "random - cluster" in paper.ok("report", study)
     tidy = rows(files(paper) / f"{study}.csv")
     assert {line["split"]: line["n"] for line in tidy} == dict.fromkeys(fingerprints, "1")
