@@ -71,8 +71,7 @@ def divide(
     if split.method == "identical":
         groups = splits.identical_groups(_column(source, "digest", found.rows))
         details["groups"] = int(groups.max(initial=-1)) + 1
-    # In one piece: of many, Arrow would make one for every draw. Large: it may hold any number.
-    accessions = _column(source, "accession", found.rows).cast("large_string").combine_chunks()
+    accessions = _whole(_column(source, "accession", found.rows))
     parts = splits.assign(
         split.method, accessions, found.labels,
         seed=SEED, groups=groups, given=given, stratify=split.stratify,
@@ -94,6 +93,16 @@ def divide(
 def _column(source: Source, name: str, rows: Rows) -> "pa.ChunkedArray":
     """Return a column of some of a source's records."""
     return source.records([name], rows)[name]
+
+
+def _whole(column: "pa.ChunkedArray") -> "pa.Array":
+    """Return texts in one piece, of any size: of many, Arrow would make one for every draw."""
+    import pyarrow as pa
+
+    whole = column.cast(pa.large_string()).combine_chunks()
+    del column
+    pa.default_memory_pool().release_unused()  # or what the pieces took would stay taken
+    return whole
 
 
 def _of(column: "pa.Array", rows: Rows) -> "pa.Array":
