@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 from ec_sweep import published
 from ec_sweep.ec import parse
 from ec_sweep.paths import packed
-from ec_sweep.transfers import built_in
+from ec_sweep.transfers import CURRENT, built_in
 
 Array = npt.NDArray[Any]
 ROWS = 50_000  # made at a time
@@ -87,7 +87,8 @@ def ec_texts(kind: str, rng: np.random.Generator) -> list[str]:
         return [f"{kind}.-.-.-"]
     drawn = [f"{kind}.{a}.{b}" for a, b in rng.integers(1, [8, 200], (1200, 2))]
     own = [f"{kind}.1.{series}{n}" for n in range(1, 9) for series in "nB"]
-    full, own = ([n for n in some if parse(n) not in built_in().targets] for some in (drawn, own))
+    moved = built_in(CURRENT).targets
+    full, own = ([n for n in some if parse(n) not in moved] for some in (drawn, own))
     full = full[:300]
     pairs = [f"{a}; {b}" for a, b in zip(full[:30], full[30:60], strict=True)]
     mixed = [f"2.7.1.{n}; {number}" for n, number in enumerate(full[60:70], 1)]

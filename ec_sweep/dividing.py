@@ -71,7 +71,7 @@ def divide(
     if split.method == "identical":
         groups = splits.identical_groups(_column(source, "digest", found.rows))
         details["groups"] = int(groups.max(initial=-1)) + 1
-    accessions = _column(source, "accession", found.rows)
+    accessions = _whole(_column(source, "accession", found.rows))
     parts = splits.assign(
         split.method, accessions, found.labels,
         seed=SEED, groups=groups, given=given, stratify=split.stratify,
@@ -95,7 +95,17 @@ def _column(source: Source, name: str, rows: Rows) -> "pa.ChunkedArray":
     return source.records([name], rows)[name]
 
 
-def _of(column: "pa.ChunkedArray", rows: Rows) -> "pa.ChunkedArray":
+def _whole(column: "pa.ChunkedArray") -> "pa.Array":
+    """Return texts in one piece, of any size: of many, Arrow would make one for every draw."""
+    import pyarrow as pa
+
+    whole = column.cast(pa.large_string()).combine_chunks()
+    del column
+    pa.default_memory_pool().release_unused()  # or what the pieces took would stay taken
+    return whole
+
+
+def _of(column: "pa.Array", rows: Rows) -> "pa.Array":
     import pyarrow as pa
 
     return column.take(pa.array(rows))
@@ -176,7 +186,7 @@ def _drawn(
     recipe: Recipe,
     found: Proteins,
     source: Source,
-    accessions: "pa.ChunkedArray",
+    accessions: "pa.Array",
     members: Rows,
     drawing: Drawing | None,
     number: int,
@@ -202,7 +212,7 @@ def _drawn(
     return drawn
 
 
-def _draw(accessions: "pa.ChunkedArray", members: Rows, size: int, sample: int = 1) -> Rows:
+def _draw(accessions: "pa.Array", members: Rows, size: int, sample: int = 1) -> Rows:
     if size >= len(members):
         return members
     return members[splits.draw(_of(accessions, members), size, SEED, sample)]

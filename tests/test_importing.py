@@ -23,7 +23,7 @@ from ec_sweep.formats import Options, Reading
 from ec_sweep.paths import Home
 from ec_sweep.records import Numbers
 from ec_sweep.sources import Source
-from ec_sweep.transfers import built_in
+from ec_sweep.transfers import CURRENT, built_in
 
 Write = Callable[..., Path]
 Kept = tuple[str, str, str]
@@ -168,7 +168,7 @@ def test_numbers_that_moved_are_migrated_and_counted(tmp_path: Path, write_tsv: 
     ]
     folder = tmp_path / "source"
     folder.mkdir()
-    source = importing.write(folder, "x", [write_tsv(rows)], Options(), built_in("current"))
+    source = importing.write(folder, "x", [write_tsv(rows)], Options(), built_in(CURRENT))
     assert [numbers for _, numbers, _ in content(source)] == ["7.2.2.10", "1.1.1.1; 7.2.2.10"]
     assert source.card["dropped"] == {"deleted_ec_number": 1}
     assert source.card["migrations"]["moved"] == {"3.6.3.8 → 7.2.2.10": 2}
@@ -348,7 +348,7 @@ from pathlib import Path
 from ec_sweep import building, importing, packing, records
 from ec_sweep.formats import Options
 from ec_sweep.paths import Home
-from ec_sweep.transfers import built_in
+from ec_sweep.transfers import CURRENT, built_in
 
 home, file, what = Home(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3]
 module, name = {"import": (importing, "_merge"), "build": (packing, "_tokens")}[what]
