@@ -131,10 +131,10 @@ def test_best_is_told_for_each_dataset(setup: Setup) -> None:
     """Accuracies on different data, or different splits of it, do not compare."""
     setup.drive(script, limits=Limits(save_models="best"))
     fingerprint = "f" * 64
-    dataset = setup.plan.datasets["enzyme"]
+    dataset = setup.plan.datasets["enzyme", "random"]
     dataset.card["fingerprint"], before = fingerprint, dataset.card["fingerprint"]
     try:
-        setup.cells[:] = [cell.on({"enzyme": fingerprint}) for cell in setup.cells]
+        setup.cells[:] = [cell.on({("enzyme", "random"): fingerprint}) for cell in setup.cells]
         setup.drive(script, limits=Limits(save_models="best"))
     finally:
         dataset.card["fingerprint"] = before
