@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ec_sweep import checkpoints
+from ec_sweep import checkpoints, hints
 from ec_sweep.errors import EcsweepError
 from ec_sweep.executors import Executor, InlineExecutor
 from ec_sweep.experiments import open_tracker, tracked_studies
@@ -175,7 +175,7 @@ def _check_measurements(home: Home, attempts: Mapping[str, Sequence[Attempt]]) -
     if attempts and is_local(home) and not home.mlflow_db.exists():
         raise EcsweepError(
             f"{home.mlflow_db} is gone, and with it the measurements of {len(attempts)} cells. "
-            "Put a backup in its place. What else can be done says: ecsweep doctor"
+            f"Put a backup in its place. What else can be done says: {hints.command('doctor')}"
         )
 
 
@@ -199,7 +199,7 @@ def attempts_at(place: Place, resolved: Resolved, cell: str | None) -> int:
     found = status(place, resolved).cells
     if cell is not None and cell not in {own.cell.id for own in found}:
         raise EcsweepError(
-            f"{resolved.name} has no cell {cell}. See: ecsweep status {resolved.sweep.study}"
+            f"{resolved.name} has no cell {cell}. See: {hints.on('status', resolved.name)}"
         )
     return sum(len(own.attempts) for own in found if cell in (None, own.cell.id))
 

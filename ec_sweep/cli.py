@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ec_sweep import __version__
+from ec_sweep import __version__, hints
 from ec_sweep.cli_care import cancel_study, see_doctor
 from ec_sweep.cli_data import data_cli
 from ec_sweep.cli_predict import classify_sequences
@@ -149,7 +149,8 @@ def show_status(
     say_request(resolved)
     output.print_cells(found)
     if found.count("running") and not locks.holder_of(where.home, resolved.name, where.storage):
-        typer.echo(f"Nothing runs it any more: ecsweep study {study} goes on from there.")
+        again = hints.command("study", study, scale=scale)
+        typer.echo(f"Nothing runs it any more: {again} goes on from there.")
 
 
 @cli.command("forget")

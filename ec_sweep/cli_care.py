@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ec_sweep import hints
 from ec_sweep.errors import ExitCode
 from ec_sweep.options import (
     HERE,
@@ -46,17 +47,16 @@ def cancel_study(
     if end is None:
         typer.echo(f"Nothing runs {name}.")
         return
-    options = "" if scale == "demo" else f" --scale {scale}"
     if not end.stopped:
         typer.echo(
             f"{name} is still being run by {end.holder} after {timeout} s. Wait, or end its "
-            f"running trials at once: ecsweep cancel {study}{options}"
+            f"running trials at once: {hints.command('cancel', study, scale=scale)}"
         )
         raise typer.Exit(ExitCode.INCOMPLETE)
     found = planning.status(where, planning.resolve(where, study, request(scale)))
     typer.echo(f"{name} has stopped: {output.counts(found)}.")
     if not found.done:
-        typer.echo(f"Go on with: ecsweep study {study}{options}")
+        typer.echo(f"Go on with: {hints.command('study', study, scale=scale)}")
 
 
 def see_doctor(
@@ -103,5 +103,6 @@ def _print(found: "Examination") -> None:
         typer.echo(f"{found.home}: everything is as it should be.")
     else:
         again = any(finding.repair and not finding.fixed for finding in found.findings)
-        more = " Repair with: ecsweep doctor --fix" if again and not found.fix else ""
+        fix = hints.command("doctor", "--fix")
+        more = f" Repair with: {fix}" if again and not found.fix else ""
         typer.echo(f"{found.home}: {fixed} repaired, {left} left.{more}")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ec_sweep import hints
 from ec_sweep.errors import EcsweepError, nearest
 from ec_sweep.paths import Home, file_digest, packed
 from ec_sweep.recipes import RECIPES
@@ -110,7 +111,7 @@ def get(home: Home, name: str) -> Dataset:
         check_name(name)
         raise EcsweepError(
             f"the dataset {name} is not built. "
-            f"Build it with: ecsweep data build {name} --from FILE.tsv.gz"
+            f"Build it with: {hints.command('data', 'build', name, '--from', 'FILE.tsv.gz')}"
         )
     return matching[-1]
 

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ec_sweep import doctor_files, doctor_studies, schemas
+from ec_sweep import doctor_files, doctor_studies, hints, schemas
 from ec_sweep.attempts import AttemptFolder
 from ec_sweep.doctor_tracking import experiment_names
 from ec_sweep.errors import EcsweepError
@@ -99,14 +99,13 @@ def _without_measurements(place: Place) -> Iterator[Finding]:
         cells = len(ledger.attempts()) if ledger else 0
         if cells:
             found = True
-            scale = name.partition("@")[2]
             yield Finding(
                 "database-missing",
                 name,
                 str(home.mlflow_db),
                 f"it is gone, and with it the measurements of {cells} cells",
-                "Put a backup in its place. If there is none, train them again: ecsweep forget "
-                f"{name.partition('@')[0]} --scale {scale}",
+                "Put a backup in its place. If there is none, train them again: "
+                f"{hints.on('forget', name)}",
             )
     if not found and home.artifacts.exists() and any(home.artifacts.iterdir()):
         yield Finding(

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from ec_sweep import names, tables
+from ec_sweep import hints, names, tables
 from ec_sweep.databases import shown
 from ec_sweep.ec import EcNumber
 from ec_sweep.errors import printable
@@ -154,18 +154,17 @@ def relative(path: Path) -> Path:
 def print_end(found: StudyStatus, table: Table, files: Sequence[Path], home: Home) -> None:
     """Print a study's table and where things are."""
     print_table(table)
-    study, scale = found.resolved.sweep.study, found.resolved.request.scale
-    option = "" if scale == "demo" else f" --scale {scale}"
+    name = found.resolved.name
     failed = found.count("failed")
     if failed:
         typer.echo(
-            f"{failed} cells failed. Reasons: ecsweep status {study}{option}; "
-            f"again: ecsweep study {study}{option} --retry-failed"
+            f"{failed} cells failed. Reasons: {hints.on('status', name)}; "
+            f"again: {hints.on('study', name, '--retry-failed')}"
         )
     print_files("Tables", files)
-    typer.echo(f"More    ecsweep report {study}{option}   (figures, classes, comparisons)")
+    typer.echo(f"More    {hints.on('report', name)}   (figures, classes, comparisons)")
     place = relative(home.mlflow_db) if is_local(home) else shown(tracking_uri(home))
-    typer.echo(f"Runs    ecsweep ui   ({place})")
+    typer.echo(f"Runs    {hints.command('ui')}   ({place})")
 
 
 def print_models(best: Sequence[SavedModel], study: str, scale: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ec_sweep import building, datasets, sampling, spec
+from ec_sweep import building, datasets, hints, sampling, spec
 from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError, nearest
 from ec_sweep.experiments import find_tracker
@@ -262,7 +262,7 @@ def check_runnable(resolved: Resolved) -> None:
         name = min(needed)
         raise EcsweepError(
             f"{resolved.request.scale} scale needs the dataset {name} built from your proteins. "
-            f"Build it with: ecsweep data build {name} --from FILE.tsv.gz"
+            f"Build it with: {hints.command('data', 'build', name, '--from', 'FILE.tsv.gz')}"
         )
 
 

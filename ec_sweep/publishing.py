@@ -14,6 +14,7 @@ from typing import Any
 
 from ec_sweep import analysis, claims, figures, layouts, published, report, supplement, tables
 from ec_sweep.errors import EcsweepError
+from ec_sweep.hints import command
 from ec_sweep.layouts import Table
 from ec_sweep.machine import usable_cores
 from ec_sweep.paths import write_atomically
@@ -318,10 +319,9 @@ class Publisher:
         return files
 
     def _missing(self, what: str, studies: Sequence[str]) -> MissingStudyError:
-        scale = "" if self.scale == "demo" else f" --scale {self.scale}"
         return MissingStudyError(
             f"{what} needs {' and '.join(studies)}, not run at {self.scale} scale. "
-            f"Run: ecsweep study {' '.join(studies)}{scale}"
+            f"Run: {command('study', *studies, scale=self.scale)}"
         )
 
 

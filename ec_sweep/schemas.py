@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
+from ec_sweep import hints
 from ec_sweep.errors import EcsweepError
 
 Age = Literal["older", "newer"]
@@ -93,7 +94,7 @@ def check_file(path: Path, library: Library) -> None:
     if found == "older":
         raise EcsweepError(
             f"{path} {_by('an older', library, revision)}. Bring it up to date, after a backup, "
-            "with: ecsweep doctor --fix"
+            f"with: {hints.command('doctor', '--fix')}"
         )
     if found == "newer":
         raise EcsweepError(f"{path} {newer(library, revision)}")

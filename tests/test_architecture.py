@@ -7,7 +7,7 @@ import ec_sweep
 
 PACKAGE = Path(ec_sweep.__file__).parent
 ORDER = """
-    errors paths outages direct databases documents schemas refusals hyperparameters encoding
+    errors hints paths outages direct databases documents schemas refusals hyperparameters encoding
     baselines models space cell spec
     ec enzyme_files names transfers uniprot fetching
     fields opening tabular fasta flatfile parquet headers formats

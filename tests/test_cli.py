@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ec_sweep import app, planning, spec
+from ec_sweep import app, hints, options, planning, spec
 from ec_sweep.local_executor import LocalExecutor
 from ec_sweep.paths import Home
 from tests.conftest import TINY_SWEEP, Ecsweep, new_home
@@ -229,6 +229,21 @@ def test_more_training_sequences_than_there_are(ecsweep: Ecsweep) -> None:
     line = ecsweep.fails("study", "tiny", "--set", "train_size=5669")
     assert "larger than the 5668 sequences of enzyme" in line
     assert not list((ecsweep.home / "mlruns").glob("*.db"))
+
+
+def test_advised_commands_lead_to_the_same_state(ecsweep: Ecsweep, tmp_path: Path) -> None:
+    """What is typed with --home and --storage is repeated in hints, without a password."""
+    home = tmp_path / "my home"
+    home.mkdir()
+    again = "ecsweep study tiny --home 'my home'"
+    assert ecsweep.fails("report", "tiny", "--home", "my home").endswith(again)
+    assert ecsweep.fails("report", "tiny").endswith("ecsweep study tiny")  # ECSWEEP_HOME holds
+    options.place(home, "sqlite:////somewhere/else.db")
+    assert hints.command("ui").endswith("my home'")
+    assert hints.on("study", "tiny@paper") == (
+        f"ecsweep study tiny --scale paper --home '{home}' --storage sqlite:////somewhere/else.db"
+    )
+    hints.repeat({})
 
 
 def test_there_may_be_nothing_to_forget_report_or_verify(ecsweep: Ecsweep) -> None:
