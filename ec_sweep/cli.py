@@ -13,7 +13,7 @@ from ec_sweep.cli_predict import classify_sequences
 from ec_sweep.cli_report import write_reports
 from ec_sweep.cli_study import run_studies
 from ec_sweep.errors import EcsweepError, ExitCode, StudyStoppedError
-from ec_sweep.messages import complain, say_request
+from ec_sweep.messages import complain, say_lost, say_request
 from ec_sweep.options import (
     HERE,
     Defaults,
@@ -100,14 +100,15 @@ def show_plan(
     storage: Storage = None,
 ) -> None:
     """Show the cells that a study would run; nothing is written."""
-    from ec_sweep import output, planning
+    from ec_sweep import gone, output, planning
     from ec_sweep.machine import default_workers
     from ec_sweep.progress import duration
 
-    where = place(home, storage)
+    where = place(home, storage, reads=True)
     asked = request(scale, seeds, overrides, defaults)
     resolved = planning.resolve(where, study, asked, follow=not defaults)
     found = planning.status(where, resolved)
+    say_lost(gone.of_status(where, found))
     if as_json:
         output.print_json(found.to_json())
         return
@@ -133,16 +134,18 @@ cli.command("study")(run_studies)
 def show_status(
     study: StudyName,
     scale: Scale = "demo",
+    defaults: Defaults = False,
     as_json: Json = False,
     home: Home = HERE,
     storage: Storage = None,
 ) -> None:
     """Show the cells of a study with their state."""
-    from ec_sweep import locks, output, planning
+    from ec_sweep import gone, locks, output, planning
 
-    where = place(home, storage)
-    resolved = planning.resolve(where, study, request(scale))
+    where = place(home, storage, reads=True)
+    resolved = planning.resolve(where, study, request(scale), follow=not defaults)
     found = planning.status(where, resolved)
+    say_lost(gone.of_status(where, found))
     if as_json:
         output.print_json(found.to_json())
         return
@@ -167,12 +170,13 @@ def forget_cells(
     The runs go to MLflow's bin, from where `mlflow runs restore` brings them back to view; their
     saved models are removed for good.
     """
-    from ec_sweep import app, planning
+    from ec_sweep import app, gone, planning
 
-    where = place(home, storage)
+    where = place(home, storage, reads=True)
     resolved = planning.resolve(where, study, request(scale))
     what = f"cell {cell} of {resolved.name}" if cell else f"all cells of {resolved.name}"
     if not app.attempts_at(where, resolved, cell):
+        say_lost(gone.of_status(where, planning.status(where, resolved)))
         typer.echo(f"There is nothing to forget of {what}.")
         return
     if not yes and not typer.confirm(f"Forget {what}?"):
@@ -205,7 +209,7 @@ def open_ui(
     def announce(address: str) -> None:
         typer.echo(f"MLflow UI on {address} (Ctrl-C ends it)")
 
-    code = ui.serve(place(home).home, host, port, announce)
+    code = ui.serve(place(home, reads=True).home, host, port, announce)
     raise typer.Exit(code)
 
 

@@ -40,7 +40,7 @@ def cancel_study(
     from ec_sweep import cancelling, output, planning, spec
 
     check_range("--timeout", timeout, 86_400)
-    where = place(home, storage)
+    where = place(home, storage, reads=True)
     short = spec.load(planning.find_sweep(study)).study
     name = f"{short}@{scale}"
     end = cancelling.cancel(where, name, timeout, typer.echo)
@@ -75,7 +75,7 @@ def see_doctor(
     """
     from ec_sweep import doctor, output
 
-    found = doctor.examine(place(home, storage), fix, deep)
+    found = doctor.examine(place(home, storage, reads=True), fix, deep)
     if as_json:
         findings = [finding.to_json() for finding in found.findings]
         left = found.left_alone

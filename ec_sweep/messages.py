@@ -19,6 +19,12 @@ def complain(message: str, keep: str = "") -> ExitCode:
     return ExitCode.USAGE
 
 
+def say_lost(text: str | None) -> None:
+    """Warn on stderr, if there is anything to say, that a database is gone."""
+    if text:
+        typer.echo(f"Warning: {printable(text)}", err=True)
+
+
 def say_request(resolved: "Resolved") -> None:
     """Say where seeds and overrides come from, and which they replace."""
     from ec_sweep.planning import options_of

@@ -16,7 +16,7 @@ ORDER = """
     stopping metrics saving attempts checkpoints evaluation failures machine estimating training
     trial worker executors local_executor
     ledger ledger_store mlflow_store stored logged_models tracking experiments
-    holders server_lock locks recording pruning sampling plan study planning
+    holders server_lock locks recording pruning sampling plan study planning gone
     published report evidence claims analysis layouts supplement tables figures publishing progress
     findings doctor_files doctor_models doctor_tracking doctor_studies doctor
     sequences serving served_model choosing predicting
