@@ -116,15 +116,20 @@ def show_plan(
     output.print_cells(found)
     exclusive = resolved.sweep.timing == "exclusive"
     seconds = found.seconds_left(1 if exclusive else default_workers())
+    typer.echo(output.outlook(found))
     if seconds:
         typer.echo(f"About {duration(seconds)} for what is left, from earlier cells.")
+    elif found.left:
+        typer.echo("No estimate: no cell of it has been trained here yet.")
     if found.orphaned and resolved.datasets:
         typer.echo(
             f"{len(found.orphaned)} other cells are recorded that are not asked for now: left "
             "alone, and in no table."
         )
-    if not resolved.datasets:
-        typer.echo("The dataset is not built yet: cells get their ids with it.")
+    if missing := resolved.missing:
+        typer.echo(f"Dataset not built yet: {', '.join(missing)}. Cells get their ids with it.")
+        if scale != "demo":
+            typer.echo(planning.how_to_build(missing[0]))
 
 
 cli.command("study")(run_studies)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -90,6 +91,13 @@ class Dataset:
         largest = self.card["sizes"]["train"]
         if train_size is not None and train_size > largest:
             return f"train_size {train_size} is larger than the {largest} sequences of {self.name}"
+        classes = len(self.card["classes"])
+        smallest = min(self.card["sizes"].values())
+        if train_size is not None and min(self.sizes(train_size).values()) < classes <= smallest:
+            return (
+                f"train_size {train_size} leaves parts of {self.name} with fewer sequences than "
+                f"its {classes} classes: take at least {math.ceil(classes * largest / smallest)}"
+            )
         return None
 
 

@@ -92,6 +92,15 @@ def counts(found: StudyStatus) -> str:
     return ", ".join(f"{found.count(state)} {state.replace('_', ' ')}" for state in states)
 
 
+def outlook(found: StudyStatus) -> str:
+    """Say what the next ``ecsweep study`` would run."""
+    again = found.count("failed", "not_available")
+    retried = f"{again} that failed or are not available run with --retry-failed"
+    if not found.left:
+        return f"A study would run nothing{f': {retried}' if again else ', all is done'}."
+    return f"A study would run {found.left} cells{f'; {retried}' if again else ''}."
+
+
 def drawing_in_words(sampled: Sampled, known: int) -> str:
     """Say how many cells have been drawn, how, and from what."""
     axes = ", ".join(f"{name} {_axis_in_words(axis)}" for name, axis in sampled.axes.items())

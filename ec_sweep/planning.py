@@ -85,6 +85,11 @@ class Resolved:
         return {cell.dataset for cell in self.examples}
 
     @property
+    def missing(self) -> list[str]:
+        """Those of them that are not built."""
+        return sorted(self.names - self.datasets.keys())
+
+    @property
     def to_draw(self) -> int:
         """How many cells a sampler has still to draw."""
         return self.sampled.trials - len(self.cells) if self.sampled else 0
@@ -257,13 +262,17 @@ def _last_request(place: Place, sweep: Sweep, scale: str) -> Request | None:
 def check_runnable(resolved: Resolved) -> None:
     """Raise an error when a study cannot run for want of what only the user can give."""
     sampling.check_sampler(resolved.sweep.sampler)
-    needed = resolved.names - resolved.datasets.keys()
-    if needed and resolved.request.scale != "demo":
-        name = min(needed)
+    if resolved.missing and resolved.request.scale != "demo":
+        name = resolved.missing[0]
         raise EcsweepError(
             f"{resolved.request.scale} scale needs the dataset {name} built from your proteins. "
-            f"Build it with: {hints.command('data', 'build', name, '--from', 'FILE.tsv.gz')}"
+            f"{how_to_build(name)}"
         )
+
+
+def how_to_build(dataset: str) -> str:
+    """Say how a dataset is built from a user's proteins."""
+    return f"Build it with: {hints.command('data', 'build', dataset, '--from', 'FILE.tsv.gz')}"
 
 
 def status(place: Place, resolved: Resolved, ledger: Ledger | None = None) -> StudyStatus:

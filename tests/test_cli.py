@@ -73,6 +73,9 @@ def test_plan_works_before_anything_exists(ecsweep: Ecsweep) -> None:
     assert (cell["cell"], cell["state"], cell["attempts"]) == (None, "waiting", 0)
     assert cell["params"]["filter_size"] == 2
     assert len(json.loads(ecsweep.ok("plan", "tiny", "--seeds", "3", "--json"))["cells"]) == 12
+    said = ecsweep.ok("plan", "tiny", "--scale", "paper")
+    assert "No estimate" in said
+    assert "ecsweep data build enzyme --from" in said
     assert not (ecsweep.home / "mlruns").exists()
 
 
@@ -83,6 +86,8 @@ def test_status_and_plan_know_what_has_run(finished: Ecsweep) -> None:
     plan = finished.ok("plan", "tiny", "--seeds", "2")
     assert "8 cells: 4 complete, 4 waiting" in plan
     assert "About " in plan
+    assert "A study would run 4 cells.\n" in plan
+    assert "A study would run nothing, all is done." in finished.ok("plan", "tiny")
 
 
 def test_a_path_names_a_study_too(ecsweep: Ecsweep) -> None:
@@ -227,6 +232,8 @@ def test_more_training_sequences_than_there_are(ecsweep: Ecsweep) -> None:
     """A size that only the built dataset can refute is refuted before anything is trained."""
     line = ecsweep.fails("study", "tiny", "--set", "train_size=5669")
     assert "larger than the 5668 sequences of enzyme" in line
+    line = ecsweep.fails("study", "tiny", "--set", "train_size=1")
+    assert "fewer sequences than its 2 classes: take at least 7" in line
     assert not list((ecsweep.home / "mlruns").glob("*.db"))
 
 
