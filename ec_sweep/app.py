@@ -178,6 +178,7 @@ def publisher(
     only: Sequence[str] | None = None,
 ) -> Publisher:
     """Return what writes the reports of the studies that have been run at a scale, or of some."""
+    gone.check_tracking(place.home)
     trackers = tracked_studies(place.home, scale, only)
     known = [name for name in sweep_files() if name in trackers]
     order = [*known, *(name for name in trackers if name not in known)]

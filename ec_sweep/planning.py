@@ -200,6 +200,12 @@ def find_sweep(study: str) -> Path:
         return Path(study)
     files = sweep_files()
     if study not in files:
+        other = Path("sweeps") / f"{study}.yml"
+        if other.exists():
+            raise EcsweepError(
+                f"no study is named {study!r}: names are looked for in files that end in .yaml. "
+                f"Rename {other}, or give its path."
+            )
         raise EcsweepError(
             f"no study is named {study!r}.{nearest(study, files)} "
             f"Known: {', '.join(sorted(files)) or 'none'}. A path to a YAML file is taken too."
@@ -242,7 +248,8 @@ def resolve(
             hp = cell.hyperparameters
             problem = built[cell.dataset].check(hp.length, hp.train_size)
             if problem:
-                raise EcsweepError(f"{path}: impossible cell: {problem}.")
+                where = sweep.study if request.overrides else path
+                raise EcsweepError(f"{where}: impossible cell: {problem}.")
     fingerprints = {name: dataset.fingerprint for name, dataset in built.items()}
     cells = [cell.on(fingerprints) for cell in cells]
     if sampled:

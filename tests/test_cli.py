@@ -170,6 +170,8 @@ BAD_USAGE = [
     (["data", "build", "ec99", "--from", "nothing.tsv"], "no dataset is named 'ec99'"),
     (["data", "show", "enzymes"], "Did you mean 'enzyme'?"),
     (["ui"], "Run a study first"),
+    (["plan", "dup"], "Rename sweeps/dup.yml, or give its path"),
+    (["study", "tiny", "--set", "epochs="], "--set epochs lacks its value"),
     (["study", "tiny", "nope"], "no study is named 'nope'"),
     (["study", "tiny", "--set", "epochs=2001-99-99"], "--set epochs must be a whole number"),
     (["study", "tiny", "--set", "epochs=" + "[" * 3000], "--set epochs: not a value"),
@@ -187,7 +189,9 @@ BAD_USAGE = [
 
 @pytest.fixture(scope="module")
 def unused(tmp_path_factory: pytest.TempPathFactory) -> Ecsweep:
-    return new_home(tmp_path_factory.mktemp("unused"))
+    home = new_home(tmp_path_factory.mktemp("unused"))
+    (home.home / "sweeps" / "dup.yml").write_text(TINY_SWEEP)
+    return home
 
 
 @pytest.mark.parametrize(("arguments", "message"), BAD_USAGE)
