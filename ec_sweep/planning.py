@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ec_sweep import building, datasets, hints, sampling, spec
+from ec_sweep import building, datasets, hints, machine, sampling, spec
 from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError, nearest
 from ec_sweep.experiments import find_tracker
@@ -268,6 +268,7 @@ def _last_request(place: Place, sweep: Sweep, scale: str) -> Request | None:
 
 def check_runnable(resolved: Resolved) -> None:
     """Raise an error when a study cannot run for want of what only the user can give."""
+    machine.check_backend()
     sampling.check_sampler(resolved.sweep.sampler)
     if resolved.missing and resolved.request.scale != "demo":
         name = resolved.missing[0]

@@ -51,7 +51,8 @@ def revisions(library: Library) -> tuple[str, frozenset[str]]:
     """
     found = find_spec(library.package)
     if found is None or found.origin is None:
-        raise EcsweepError(f"{library.name} is not installed: pip install {library.package}")
+        cure = f"Install it with: pip install {library.package}"
+        raise EcsweepError(f"{library.name} is not installed. {cure}")
     own: set[str] = set()
     before: set[str] = set()
     for file in (Path(found.origin).parent / library.migrations).glob("*.py"):

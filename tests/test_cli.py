@@ -1,6 +1,7 @@
 """The command line: what it prints, and one clear line for whatever is wrong."""
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ec_sweep import app, hints, options, planning, spec
+from ec_sweep.errors import EcsweepError
 from ec_sweep.local_executor import LocalExecutor
 from ec_sweep.paths import Home
 from tests.conftest import TINY_SWEEP, Ecsweep, new_home
@@ -334,9 +336,32 @@ def test_inline_cannot_be_deterministic(ecsweep: Ecsweep) -> None:
     assert "need worker processes" in ecsweep.fails("study", "tiny", *options)
 
 
-def test_a_worker_that_cannot_start_says_why(ecsweep: Ecsweep) -> None:
+@pytest.mark.parametrize(
+    ("backend", "message"),
+    [
+        ("nonsense", "KERAS_BACKEND must be one of tensorflow, jax, torch. Received: 'nonsense'."),
+        ("jax", "pip install 'ecsweep[jax]'"),
+    ],
+)
+def test_a_backend_that_is_not_there_is_named_before_anything_is_begun(
+    ecsweep: Ecsweep, monkeypatch: pytest.MonkeyPatch, backend: str, message: str
+) -> None:
+    """No cell is recorded as tried."""
+    monkeypatch.setenv("KERAS_BACKEND", backend)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    resolved = planning.resolve(planning.Place(Home(ecsweep.home)), "cnn-filters", spec.Request())
+    with pytest.raises(EcsweepError) as caught:
+        planning.check_runnable(resolved)
+    assert message in str(caught.value)
+
+
+def test_a_worker_that_cannot_start_says_why(ecsweep: Ecsweep, tmp_path: Path) -> None:
     """A broken installation is no cell's fault: nothing is recorded as failed."""
-    line = ecsweep.fails("study", "tiny", KERAS_BACKEND="nonsense")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "keras.py").write_text("raise ImportError('half of it is missing')")
+    before = os.environ.get("PYTHONPATH", "")
+    line = ecsweep.fails("study", "tiny", PYTHONPATH=f"{broken}{os.pathsep}{before}")
     assert "a worker cannot start: " in line
     states = {cell["state"] for cell in ecsweep.cells("tiny")}
     assert states == {"interrupted", "waiting"}
