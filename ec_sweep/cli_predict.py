@@ -78,7 +78,7 @@ def classify_sequences(
         raise EcsweepError("name a model: either --study STUDY or --model MODEL.")
     if out is not None and out.exists() and not out.is_file():
         raise EcsweepError(f"--out must be a file, which {out} is not.")
-    where = place(home).home
+    where = place(home, reads=study is not None).home
     with contextlib.closing(sequences.open_stream(fasta)) as stream:
         if model is not None:
             folder = choosing.named(where, model)

@@ -2,7 +2,7 @@
 
 import shlex
 
-_WITHOUT_STORAGE = ("data", "report", "ui")
+_WITHOUT_STORAGE = ("data", "predict", "report", "ui")
 """Commands that have no ``--storage``."""
 _typed: dict[str, str] = {}
 

@@ -178,11 +178,11 @@ def print_end(found: StudyStatus, table: Table, files: Sequence[Path], home: Hom
 
 def print_models(best: Sequence[SavedModel], study: str, scale: str) -> None:
     """Print how the best saved model of each dataset is used."""
-    option = "" if scale == "demo" else f" --scale {scale}"
     for model in best:
-        cell = f" --cell {model.cell}" if len(best) > 1 else ""
+        cell = ("--cell", model.cell) if len(best) > 1 else ()
+        command = hints.command("predict", "FASTA", "--study", study, *cell, scale=scale)
         accuracy = f"validation accuracy {model.val_accuracy:.4f}, cell {model.cell}"
-        typer.echo(f"Model   ecsweep predict FASTA --study {study}{option}{cell}   ({accuracy})")
+        typer.echo(f"Model   {command}   ({accuracy})")
 
 
 def _stem(file: Path) -> str:
