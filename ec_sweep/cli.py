@@ -13,7 +13,7 @@ from ec_sweep.cli_predict import classify_sequences
 from ec_sweep.cli_report import write_reports
 from ec_sweep.cli_study import run_studies
 from ec_sweep.errors import EcsweepError, ExitCode, StudyStoppedError
-from ec_sweep.messages import complain, say_lost, say_request
+from ec_sweep.messages import complain, of_usage, say_lost, say_request
 from ec_sweep.options import (
     HERE,
     Defaults,
@@ -83,7 +83,7 @@ def list_studies(as_json: Json = False, home: Home = HERE) -> None:  # noqa: ARG
         output.print_json({"studies": rows})
     else:
         headings = {"study": "STUDY", "table": "TABLE", "dataset": "DATASET", "cells": "CELLS"}
-        output.print_columns([headings | {"title": "TITLE"}, *rows], [*headings, "title"])
+        output.print_columns([headings | {"title": "TITLE"}, *rows], [*headings, "title"], cut=True)
     if problems:
         raise EcsweepError(*problems)
 
@@ -172,8 +172,9 @@ def forget_cells(
 ) -> None:
     """Forget results, so that their cells are trained anew.
 
-    The runs go to MLflow's bin, from where `mlflow runs restore` brings them back to view; their
-    saved models are removed for good.
+    Attempts leave the ledger; checkpoints and saved models are removed for good. Runs and what
+    they measured go to MLflow's bin, which keeps them until `mlflow gc`; `mlflow runs restore`
+    brings them back to view.
     """
     from ec_sweep import app, gone, planning
 
@@ -184,10 +185,19 @@ def forget_cells(
         say_lost(gone.of_status(where, planning.status(where, resolved)))
         typer.echo(f"There is nothing to forget of {what}.")
         return
-    if not yes and not typer.confirm(f"Forget {what}?"):
+    if not yes and not _confirmed(f"Forget {what}?"):
         typer.echo("Nothing is forgotten.")
         return
     typer.echo(f"Forgot {app.forget(where, resolved, cell)} attempts at {what}.")
+
+
+def _confirmed(question: str) -> bool:
+    try:
+        return typer.confirm(question)
+    except typer.Abort:
+        if sys.stdin.isatty():  # Ctrl-C
+            raise
+        raise EcsweepError("nothing is forgotten without an answer: give --yes.") from None
 
 
 cli.command("report")(write_reports)
@@ -223,7 +233,7 @@ def main() -> None:
     try:
         code = cli(standalone_mode=False)
     except typer.TyperException as error:
-        code = complain(" ".join(error.format_message().split()))
+        code = complain(of_usage(error))
     except EcsweepError as error:
         for message in error.args:  # one line each
             code = complain(message)

@@ -84,7 +84,7 @@ def show_dataset(
     as_json: Json = False,
     home: Home = HERE,
 ) -> None:
-    """Show the card of a dataset or a source: sizes, classes, what was dropped."""
+    """Show the card of a dataset or a source: sizes, classes, drops."""
     from ec_sweep import datasets, names, output, sources
 
     where = place(home, reads=True).home

@@ -63,12 +63,12 @@ def classify_sequences(
     top: Top = None,
     home: Home = HERE,
 ) -> None:
-    """Classify the sequences of a FASTA file: a row for each, in order, as TSV.
+    """Classify the sequences of a FASTA file, as TSV.
 
-    Columns: id, predicted class, the probability of each class, and flags. cut: only the first
-    residues, as many as in training, were read; short, long: outside what the model was trained
-    on; nonstandard: other letters were read as X. Where nothing can be predicted the
-    probabilities are empty and the flag says why: no_sequence, invalid_sequence.
+    A row for each, in order. Columns: id, predicted class, the probability of each class, and
+    flags. cut: only the first residues, as many as in training, were read; short, long: outside
+    what the model was trained on; nonstandard: other letters were read as X. Where nothing can be
+    predicted the probabilities are empty and the flag says why: no_sequence, invalid_sequence.
     """
     from ec_sweep import choosing, sequences
 

@@ -1,6 +1,8 @@
 """What commands print: tables in columns, cards, cells and JSON."""
 
 import json
+import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,15 +28,22 @@ def print_table(table: Table) -> None:
     """Print a table with caption and notes."""
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else 120
-    console = Console(highlight=False, width=width)
+    console = Console(highlight=False, width=_width())
     console.print(printable(table.caption), markup=False)
-    console.print(tables.terminal(table))
+    with console.capture() as drawn:
+        console.print(tables.terminal(table))
+    for line in drawn.get().splitlines():
+        typer.echo(line.rstrip())
     for note in table.notes:
         console.print(printable(note), markup=False)
     if table.files_only:
         names = ", ".join(name for name in table.metrics if name in table.files_only)
         console.print(f"{names} (micro) equal ACC: they stand in the files.", markup=False)
+
+
+def _width() -> int | None:
+    """Return how wide tables are where no terminal and no COLUMNS says so."""
+    return None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
 
 
 def print_claims(table: Table) -> None:
@@ -43,7 +52,7 @@ def print_claims(table: Table) -> None:
     from rich.padding import Padding
     from rich.text import Text
 
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    console = Console(highlight=False, width=_width())
     console.print(table.caption, markup=False)
     for (claim, text), (verdict, numbers) in zip(table.rows, table.cells, strict=True):
         console.print(Text(f"{claim:3} {text}: {verdict}"))
@@ -71,7 +80,7 @@ def print_cells(found: StudyStatus) -> None:
     rows = [
         {
             "cell": cell.cell.id or "-",
-            "state": cell.state,
+            "state": cell.state.replace("_", " "),
             "attempts": str(len(cell.attempts)),
             "what": label(cell.cell),
             "failure": (cell.attempts[-1].failure or "") if cell.attempts else "",
@@ -141,13 +150,18 @@ def _in_words(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-def print_columns(rows: list[dict[str, Any]], keys: list[str]) -> None:
-    """Print rows under each other in columns; the first row holds the headings."""
+def print_columns(rows: list[dict[str, Any]], keys: list[str], cut: bool = False) -> None:
+    """Print rows under each other in columns; the first row holds the headings.
+
+    With ``cut``, lines are cut to the width of a terminal.
+    """
+    most = shutil.get_terminal_size().columns if cut and sys.stdout.isatty() else None
     cells = [["" if row[key] is None else printable(str(row[key])) for key in keys] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for row in cells:
         line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
-        typer.echo(line.rstrip())
+        line = line.rstrip()
+        typer.echo(line if most is None or len(line) <= most else f"{line[: most - 1]}…")
 
 
 def print_json(document: dict[str, Any]) -> None:

@@ -33,6 +33,7 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     )
     assert done.stdout.startswith("Usage: ecsweep")
     assert done.stdout.splitlines()[-1] == "loaded []"
+    assert "..." not in done.stdout.partition("Commands:")[2]  # each is said in one line
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
@@ -154,7 +155,10 @@ BAD_USAGE = [
     (["study"], "name at least one study"),
     (["study", "tiny", "--workers", "0"], "--workers must be from 1 to 1024. Received: 0."),
     (["study", "tiny", "--seeds", "0"], "--seeds must be from 1"),
-    (["study", "tiny", "--scale", "huge"], "scale"),
+    (["study", "tiny", "--scale", "huge"], "--scale must be one of demo, paper. Received: 'huge'."),
+    (["plan", "tiny", "--seeds", "x"], "--seeds must be a whole number. Received: 'x'."),
+    (["cancel", "tiny", "--timeout", "1y"], "--timeout must be a time such as 90s"),
+    (["report", "--claims"], "nothing has been run at demo scale yet"),
     (["study", "tiny", "--scale", "paper"], "ecsweep data build enzyme --from FILE.tsv.gz"),
     (["study", "tiny", "--set", "epoch=3"], "Did you mean 'epochs'?"),
     (["study", "tiny", "--set", "filter_size=41"], "filter_size 41 is larger than length 40"),
@@ -256,6 +260,19 @@ def test_advised_commands_lead_to_the_same_state(ecsweep: Ecsweep, tmp_path: Pat
         f"ecsweep study tiny --scale paper --home '{home}' --storage sqlite:////somewhere/else.db"
     )
     hints.repeat({})
+
+
+def test_what_is_asked_is_answered_or_given(finished: Ecsweep) -> None:
+    """At the end of stdin `forget` names the option; nothing is forgotten."""
+    assert "give --yes" in finished.fails("forget", "tiny").partition("?")[2]
+    assert "4 complete" in finished.ok("status", "tiny")
+
+
+def test_tables_fit_the_width_that_is_asked_for(finished: Ecsweep) -> None:
+    """In a pipe COLUMNS holds, and lines end with their text."""
+    lines = finished.ok("report", "tiny", COLUMNS="60").splitlines()
+    assert max(map(len, lines[:4])) <= 60
+    assert lines == [line.rstrip() for line in lines]
 
 
 def test_there_may_be_nothing_to_forget_report_or_verify(ecsweep: Ecsweep) -> None:

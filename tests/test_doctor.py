@@ -557,7 +557,7 @@ def test_the_command_says_what_it_found_and_did(ecsweep: Ecsweep, home: Home) ->
     assert all(found.keys() == keys for found in document["findings"])
     assert "2 left. Repair with" in ecsweep.run("doctor", *there).stdout
     fixed = ecsweep.ok("doctor", "--fix", *there)
-    assert fixed.count("done: ") == 2
+    assert fixed.count("repaired (") == 2
     assert "2 repaired, 0 left" in fixed
 
 
