@@ -1,21 +1,20 @@
 """The commands without their clothes: wires the parts together, prints nothing."""
 
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ec_sweep import checkpoints
+from ec_sweep import checkpoints, gone, hints
 from ec_sweep.errors import EcsweepError
 from ec_sweep.executors import Executor, InlineExecutor
 from ec_sweep.experiments import open_tracker, tracked_studies
-from ec_sweep.ledger import Attempt, Ledger
+from ec_sweep.ledger import Ledger
 from ec_sweep.ledger_store import open_ledger
 from ec_sweep.local_executor import LocalExecutor
 from ec_sweep.locks import StudyLock, study_lock
 from ec_sweep.machine import default_workers, usable_cores
-from ec_sweep.mlflow_store import is_local
 from ec_sweep.paths import Home
 from ec_sweep.planning import Place, Resolved, StudyStatus, plan_document, status, sweep_files
 from ec_sweep.publishing import Publisher
@@ -95,7 +94,8 @@ def run_study(
     with interrupts.caught(), lock as held:
         ledger = open_ledger(home, place.storage, name)
         attempts = ledger.attempts()
-        _check_measurements(home, attempts)
+        if lost := gone.of_study(place, name, len(attempts), ledger):
+            raise EcsweepError(lost)
         resolved = resolved.after(attempts)
         todo = cells_to_run(resolved.cells, attempts, options.retry_failed)
         remove_logs(home, name)
@@ -170,15 +170,6 @@ class _Session:
         return after
 
 
-def _check_measurements(home: Home, attempts: Mapping[str, Sequence[Attempt]]) -> None:
-    """Raise an error when MLflow's database is gone: an empty one would not be its like."""
-    if attempts and is_local(home) and not home.mlflow_db.exists():
-        raise EcsweepError(
-            f"{home.mlflow_db} is gone, and with it the measurements of {len(attempts)} cells. "
-            "Put a backup in its place. What else can be done says: ecsweep doctor"
-        )
-
-
 def publisher(
     place: Place,
     scale: str,
@@ -187,6 +178,7 @@ def publisher(
     only: Sequence[str] | None = None,
 ) -> Publisher:
     """Return what writes the reports of the studies that have been run at a scale, or of some."""
+    gone.check_tracking(place.home)
     trackers = tracked_studies(place.home, scale, only)
     known = [name for name in sweep_files() if name in trackers]
     order = [*known, *(name for name in trackers if name not in known)]
@@ -199,7 +191,7 @@ def attempts_at(place: Place, resolved: Resolved, cell: str | None) -> int:
     found = status(place, resolved).cells
     if cell is not None and cell not in {own.cell.id for own in found}:
         raise EcsweepError(
-            f"{resolved.name} has no cell {cell}. See: ecsweep status {resolved.sweep.study}"
+            f"{resolved.name} has no cell {cell}. See: {hints.on('status', resolved.name)}"
         )
     return sum(len(own.attempts) for own in found if cell in (None, own.cell.id))
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from ec_sweep import building, datasets
+from ec_sweep import building, datasets, hints
 from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError
 from ec_sweep.paths import Home
@@ -42,18 +42,22 @@ def check_built(missing: Sequence[Data], scale: str) -> None:
         return
     name, split = missing[0]
     with_split = "" if split == "random" else f" with split {split}"
-    commands = " && ".join(map(_command, missing))
     raise EcsweepError(
         f"{scale} scale needs the dataset {name} built from your proteins{with_split}. "
-        f"Build it with: {commands}"
+        f"{how_to_build(missing)}"
     )
+
+
+def how_to_build(missing: Sequence[Data]) -> str:
+    """Say how datasets are built from a user's proteins."""
+    return f"Build it with: {' && '.join(map(_command, missing))}"
 
 
 def _command(data: Data) -> str:
     name, split = data
     source = "SOURCE_WITH_SPLIT_COLUMN" if split == "given" else "FILE.tsv.gz"
-    option = "" if split == "random" else f" --split {split}"
-    return f"ecsweep data build {name} --from {source}{option}"
+    option = () if split == "random" else ("--split", split)
+    return hints.command("data", "build", name, "--from", source, *option)
 
 
 def in_words(found: Mapping[Data, Dataset], cells: Sequence[Cell]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from ec_sweep import saving
 from ec_sweep.errors import EcsweepError
 from ec_sweep.experiments import find_tracker
+from ec_sweep.hints import command
 from ec_sweep.logged_models import FILES
 from ec_sweep.mlflow_store import connect, exists, is_local, tracking_uri
 from ec_sweep.paths import Home
@@ -111,17 +112,15 @@ def _remedy(tracker: Measured | None, study: str, scale: str, cell: str = "") ->
     runs = [run for run in tracker.runs() if run.complete] if tracker else []
     runs = [run for run in runs if cell in ("", run.cell)]
     if not runs:
-        return f"Train it: ecsweep study {study} --scale {scale} --save-models {keep}"
+        return f"Train it: {command('study', study, '--save-models', keep, scale=scale)}"
     best = max(runs, key=lambda run: run.metrics.get("val_accuracy", -1))
     return f"Train it again: {_commands(study, scale, best.cell, keep)}"
 
 
 def _commands(study: str, scale: str, cell: str, keep: str) -> str:
     """Return what trains a cell again and saves its model."""
-    return (
-        f"ecsweep forget {study} --scale {scale} --cell {cell} --yes && "
-        f"ecsweep study {study} --scale {scale} --save-models {keep}"
-    )
+    forget = command("forget", study, "--cell", cell, "--yes", scale=scale)
+    return f"{forget} && {command('study', study, '--save-models', keep, scale=scale)}"
 
 
 def _shown(models: Sequence[SavedModel]) -> str:

@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from ec_sweep import __version__
+from ec_sweep import __version__, hints
 from ec_sweep.cli_care import cancel_study, see_doctor
 from ec_sweep.cli_data import data_cli
 from ec_sweep.cli_predict import classify_sequences
 from ec_sweep.cli_report import write_reports
 from ec_sweep.cli_study import run_studies
 from ec_sweep.errors import EcsweepError, ExitCode, StudyStoppedError
-from ec_sweep.messages import complain, say_request
+from ec_sweep.messages import complain, of_usage, say_lost, say_request
 from ec_sweep.options import (
     HERE,
     Defaults,
@@ -83,7 +83,7 @@ def list_studies(as_json: Json = False, home: Home = HERE) -> None:  # noqa: ARG
         output.print_json({"studies": rows})
     else:
         headings = {"study": "STUDY", "table": "TABLE", "dataset": "DATASET", "cells": "CELLS"}
-        output.print_columns([headings | {"title": "TITLE"}, *rows], [*headings, "title"])
+        output.print_columns([headings | {"title": "TITLE"}, *rows], [*headings, "title"], cut=True)
     if problems:
         raise EcsweepError(*problems)
 
@@ -100,14 +100,15 @@ def show_plan(
     storage: Storage = None,
 ) -> None:
     """Show the cells that a study would run; nothing is written."""
-    from ec_sweep import output, planning
+    from ec_sweep import cell_data, gone, output, planning
     from ec_sweep.machine import default_workers
     from ec_sweep.progress import duration
 
-    where = place(home, storage)
+    where = place(home, storage, reads=True)
     asked = request(scale, seeds, overrides, defaults)
     resolved = planning.resolve(where, study, asked, follow=not defaults)
     found = planning.status(where, resolved)
+    say_lost(gone.of_status(where, found))
     if as_json:
         output.print_json(found.to_json())
         return
@@ -115,6 +116,7 @@ def show_plan(
     output.print_cells(found)
     exclusive = resolved.sweep.timing == "exclusive"
     seconds = found.seconds_left(1 if exclusive else default_workers())
+    typer.echo(output.outlook(found))
     if seconds:
         typer.echo(f"About {duration(seconds)} for what is left, from earlier cells.")
     if found.orphaned and not resolved.missing:
@@ -124,7 +126,9 @@ def show_plan(
         )
     if resolved.missing:
         which = ", ".join(f"{name} ({split} split)" for name, split in resolved.missing)
-        typer.echo(f"The dataset is not built yet: {which}. Cells get their ids with it.")
+        typer.echo(f"Dataset not built yet: {which}. Cells get their ids with it.")
+        if scale != "demo":
+            typer.echo(cell_data.how_to_build(resolved.missing))
 
 
 cli.command("study")(run_studies)
@@ -134,23 +138,26 @@ cli.command("study")(run_studies)
 def show_status(
     study: StudyName,
     scale: Scale = "demo",
+    defaults: Defaults = False,
     as_json: Json = False,
     home: Home = HERE,
     storage: Storage = None,
 ) -> None:
     """Show the cells of a study with their state."""
-    from ec_sweep import locks, output, planning
+    from ec_sweep import gone, locks, output, planning
 
-    where = place(home, storage)
-    resolved = planning.resolve(where, study, request(scale))
+    where = place(home, storage, reads=True)
+    resolved = planning.resolve(where, study, request(scale), follow=not defaults)
     found = planning.status(where, resolved)
+    say_lost(gone.of_status(where, found))
     if as_json:
         output.print_json(found.to_json())
         return
     say_request(resolved)
     output.print_cells(found)
     if found.count("running") and not locks.holder_of(where.home, resolved.name, where.storage):
-        typer.echo(f"Nothing runs it any more: ecsweep study {study} goes on from there.")
+        again = hints.command("study", study, scale=scale)
+        typer.echo(f"Nothing runs it any more: {again} goes on from there.")
 
 
 @cli.command("forget")
@@ -164,21 +171,32 @@ def forget_cells(
 ) -> None:
     """Forget results, so that their cells are trained anew.
 
-    The runs go to MLflow's bin, from where `mlflow runs restore` brings them back to view; their
-    saved models are removed for good.
+    Attempts leave the ledger; checkpoints and saved models are removed for good. Runs and what
+    they measured go to MLflow's bin, which keeps them until `mlflow gc`; `mlflow runs restore`
+    brings them back to view.
     """
-    from ec_sweep import app, planning
+    from ec_sweep import app, gone, planning
 
-    where = place(home, storage)
+    where = place(home, storage, reads=True)
     resolved = planning.resolve(where, study, request(scale))
     what = f"cell {cell} of {resolved.name}" if cell else f"all cells of {resolved.name}"
     if not app.attempts_at(where, resolved, cell):
+        say_lost(gone.of_status(where, planning.status(where, resolved)))
         typer.echo(f"There is nothing to forget of {what}.")
         return
-    if not yes and not typer.confirm(f"Forget {what}?"):
+    if not yes and not _confirmed(f"Forget {what}?"):
         typer.echo("Nothing is forgotten.")
         return
     typer.echo(f"Forgot {app.forget(where, resolved, cell)} attempts at {what}.")
+
+
+def _confirmed(question: str) -> bool:
+    try:
+        return typer.confirm(question)
+    except typer.Abort:
+        if sys.stdin.isatty():  # Ctrl-C
+            raise
+        raise EcsweepError("nothing is forgotten without an answer: give --yes.") from None
 
 
 cli.command("report")(write_reports)
@@ -205,7 +223,7 @@ def open_ui(
     def announce(address: str) -> None:
         typer.echo(f"MLflow UI on {address} (Ctrl-C ends it)")
 
-    code = ui.serve(place(home).home, host, port, announce)
+    code = ui.serve(place(home, reads=True).home, host, port, announce)
     raise typer.Exit(code)
 
 
@@ -214,7 +232,7 @@ def main() -> None:
     try:
         code = cli(standalone_mode=False)
     except typer.TyperException as error:
-        code = complain(" ".join(error.format_message().split()))
+        code = complain(of_usage(error))
     except EcsweepError as error:
         for message in error.args:  # one line each
             code = complain(message)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ec_sweep import hints
 from ec_sweep.errors import EcsweepError, printable
 from ec_sweep.options import HERE, Home, Json, check_range, place
 
@@ -131,7 +132,7 @@ def import_files(
         return
     output.print_card(found.card)
     folder = output.relative(where.sources / chosen)
-    typer.echo(f"Next    ecsweep data build enzyme --from {chosen}")
+    typer.echo(f"Next    {hints.command('data', 'build', 'enzyme', '--from', chosen)}")
     typer.echo(f"Undo    rm -r {shlex.quote(str(folder))}")
 
 

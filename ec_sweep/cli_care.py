@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ec_sweep import hints
 from ec_sweep.errors import ExitCode
 from ec_sweep.options import (
     HERE,
@@ -12,9 +13,9 @@ from ec_sweep.options import (
     Scale,
     Storage,
     StudyName,
-    check_range,
     place,
     request,
+    seconds,
 )
 
 if TYPE_CHECKING:
@@ -25,38 +26,38 @@ def cancel_study(
     study: StudyName,
     scale: Scale = "demo",
     timeout: Annotated[
-        int, typer.Option(metavar="SECONDS", help="How long to wait for it to stop.")
-    ] = 120,
+        str, typer.Option(metavar="TIME", help="How long to wait for it to stop: 90s, 2m, 1h.")
+    ] = "2m",
     home: Home = HERE,
     storage: Storage = None,
 ) -> None:
-    """Stop a running study cleanly, from another terminal of its machine.
+    """Stop a running study cleanly, from another terminal.
 
-    Like Ctrl-C there: running trials end, nothing that is finished is lost, and `ecsweep study`
-    goes on later. Given twice, it ends running trials at once. Exit code 0 when the study has
-    stopped or nothing runs it, 1 when it is still stopping, 2 when it runs on another machine.
+    It has to be a terminal of the same machine. Like Ctrl-C in its own: running trials end, nothing
+    that is finished is lost, and `ecsweep study` goes on later. Given twice, it ends running trials
+    at once. Exit code 0 when the study has stopped or nothing runs it, 1 when it is still stopping,
+    2 when it runs on another machine.
     """
     from ec_sweep import cancelling, output, planning, spec
 
-    check_range("--timeout", timeout, 86_400)
-    where = place(home, storage)
+    patience = seconds("--timeout", timeout)
+    where = place(home, storage, reads=True)
     short = spec.load(planning.find_sweep(study)).study
     name = f"{short}@{scale}"
-    end = cancelling.cancel(where, name, timeout, typer.echo)
+    end = cancelling.cancel(where, name, patience, typer.echo)
     if end is None:
         typer.echo(f"Nothing runs {name}.")
         return
-    options = "" if scale == "demo" else f" --scale {scale}"
     if not end.stopped:
         typer.echo(
-            f"{name} is still being run by {end.holder} after {timeout} s. Wait, or end its "
-            f"running trials at once: ecsweep cancel {study}{options}"
+            f"{name} is still being run by {end.holder} after {timeout}. Wait, or end its "
+            f"running trials at once: {hints.command('cancel', study, scale=scale)}"
         )
         raise typer.Exit(ExitCode.INCOMPLETE)
     found = planning.status(where, planning.resolve(where, study, request(scale)))
     typer.echo(f"{name} has stopped: {output.counts(found)}.")
     if not found.done:
-        typer.echo(f"Go on with: ecsweep study {study}{options}")
+        typer.echo(f"Go on with: {hints.command('study', study, scale=scale)}")
 
 
 def see_doctor(
@@ -68,14 +69,15 @@ def see_doctor(
     home: Home = HERE,
     storage: Storage = None,
 ) -> None:
-    """Look for what crashes, older versions and hands left in the home folder.
+    """Find what crashes and edits by hand left behind, and repair it.
 
-    Without --fix nothing is changed. Studies that are being run are left alone. No finished
-    result is ever removed; a cell is trained again only where no number of it is left.
+    It looks at the home folder, also for what older versions made. Without --fix nothing is
+    changed. Studies that are being run are left alone. No finished result is ever removed; a cell
+    is trained again only where no number of it is left.
     """
     from ec_sweep import doctor, output
 
-    found = doctor.examine(place(home, storage), fix, deep)
+    found = doctor.examine(place(home, storage, reads=True), fix, deep)
     if as_json:
         findings = [finding.to_json() for finding in found.findings]
         left = found.left_alone
@@ -90,9 +92,9 @@ def _print(found: "Examination") -> None:
         study = f"{finding.study}: " if finding.study else ""
         typer.echo(f"{finding.kind}  {study}{finding.where}: {finding.problem}")
         if finding.fixed:
-            typer.echo(f"    done: {finding.remedy}")
+            typer.echo(f"    repaired ({finding.remedy})")
         elif finding.repair:
-            typer.echo(f"    {'not done' if found.fix else 'with --fix'}: {finding.remedy}")
+            typer.echo(f"    {'not repaired' if found.fix else 'with --fix'}: {finding.remedy}")
         else:
             typer.echo(f"    by hand: {finding.remedy}")
     for study in found.left_alone:
@@ -103,5 +105,6 @@ def _print(found: "Examination") -> None:
         typer.echo(f"{found.home}: everything is as it should be.")
     else:
         again = any(finding.repair and not finding.fixed for finding in found.findings)
-        more = " Repair with: ecsweep doctor --fix" if again and not found.fix else ""
+        fix = hints.command("doctor", "--fix")
+        more = f" Repair with: {fix}" if again and not found.fix else ""
         typer.echo(f"{found.home}: {fixed} repaired, {left} left.{more}")

@@ -34,7 +34,7 @@ def list_datasets(as_json: Json = False, home: Home = HERE) -> None:
     """List the built datasets, and the sources to build them from."""
     from ec_sweep import datasets, output, sources
 
-    where = place(home).home
+    where = place(home, reads=True).home
     found, origins = datasets.built(where), sources.imported(where)
     if as_json:
         cards = {"datasets": [dataset.card for dataset in found]}
@@ -84,10 +84,10 @@ def show_dataset(
     as_json: Json = False,
     home: Home = HERE,
 ) -> None:
-    """Show the card of a dataset or a source: sizes, classes, what was dropped."""
+    """Show the card of a dataset or a source: sizes, classes, drops."""
     from ec_sweep import datasets, names, output, sources
 
-    where = place(home).home
+    where = place(home, reads=True).home
     is_source = sources.exists(where, name)
     card = sources.get(where, name).card if is_source else datasets.get(where, name).card
     known = names.read(class_names) if class_names else None
@@ -108,7 +108,7 @@ def verify_datasets(
     """Check built datasets against their fingerprints."""
     from ec_sweep import datasets, output
 
-    where = place(home).home
+    where = place(home, reads=True).home
     chosen = [datasets.get(where, name)] if name else datasets.built(where)
     problems = {dataset.folder: datasets.verify(dataset) for dataset in chosen}
     if as_json:

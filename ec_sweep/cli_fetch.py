@@ -1,7 +1,6 @@
 """The ``ecsweep data fetch`` commands."""
 
 import hashlib
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from ec_sweep import hints
 from ec_sweep.errors import EcsweepError, ExitCode, printable
 from ec_sweep.options import HERE, Home, check_range, place
 
@@ -116,8 +116,8 @@ def fetch_uniprot(
     file = relative(path)
     release = f"release {found['release']}" if found["release"] else "an unnamed release"
     _say(f"{file}: {found['count']:,} proteins of {release}, complete.")
-    _say(f"Next    ecsweep data import {shlex.quote(str(file))}")
-    _say(f"or      ecsweep data build enzyme --from {shlex.quote(str(file))}")
+    _say(f"Next    {hints.command('data', 'import', str(file))}")
+    _say(f"or      {hints.command('data', 'build', 'enzyme', '--from', str(file))}")
 
 
 def _search(query: str | None, reviewed: bool | None) -> tuple[str, str]:

@@ -63,12 +63,12 @@ def classify_sequences(
     top: Top = None,
     home: Home = HERE,
 ) -> None:
-    """Classify the sequences of a FASTA file: a row for each, in order, as TSV.
+    """Classify the sequences of a FASTA file, as TSV.
 
-    Columns: id, predicted class, the probability of each class, and flags. cut: only the first
-    residues, as many as in training, were read; short, long: outside what the model was trained
-    on; nonstandard: other letters were read as X. Where nothing can be predicted the
-    probabilities are empty and the flag says why: no_sequence, invalid_sequence.
+    A row for each, in order. Columns: id, predicted class, the probability of each class, and
+    flags. cut: only the first residues, as many as in training, were read; short, long: outside
+    what the model was trained on; nonstandard: other letters were read as X. Where nothing can be
+    predicted the probabilities are empty and the flag says why: no_sequence, invalid_sequence.
     """
     from ec_sweep import choosing, sequences
 
@@ -78,7 +78,7 @@ def classify_sequences(
         raise EcsweepError("name a model: either --study STUDY or --model MODEL.")
     if out is not None and out.exists() and not out.is_file():
         raise EcsweepError(f"--out must be a file, which {out} is not.")
-    where = place(home).home
+    where = place(home, reads=study is not None).home
     with contextlib.closing(sequences.open_stream(fasta)) as stream:
         if model is not None:
             folder = choosing.named(where, model)

@@ -54,12 +54,13 @@ def write_reports(
     if sum([bool(studies), report_all, table is not None, claims]) != 1:
         raise EcsweepError("report takes one of: STUDY..., --table N, --claims, --all.")
     names = [spec.load(planning.find_sweep(study)).study for study in studies or []]
-    found = app.publisher(place(home), scale, wanted, _folder(out), only=names or None)
+    found = app.publisher(place(home, reads=True), scale, wanted, _folder(out), only=names or None)
     if table is not None:
         laid_out, files = found.paper_table(table)
         output.print_table(laid_out)
         output.print_files("Wrote", files)
     elif claims:
+        _check_any(found)
         checked, files = found.claims()
         for laid_out in checked:
             output.print_claims(laid_out)
@@ -100,13 +101,18 @@ def publish(found: "Publisher") -> None:
     """Write every report and say what was written."""
     from ec_sweep import output
 
-    if not found.reports and not found.problems:
-        raise EcsweepError(f"nothing has been run at {found.scale} scale yet. See: ecsweep studies")
+    _check_any(found)
     for what, files in found.everything():
         output.print_files(what, files)
         _say_left_out(found, what)
     if found.problems:
         raise EcsweepError(f"{len(found.problems)} reports could not be made, see above.")
+
+
+def _check_any(found: "Publisher") -> None:
+    """Raise an error when there is nothing to report on."""
+    if not found.reports and not found.problems:
+        raise EcsweepError(f"nothing has been run at {found.scale} scale yet. See: ecsweep studies")
 
 
 def _say_left_out(found: "Publisher", study: str) -> None:

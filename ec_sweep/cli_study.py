@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ec_sweep import hints
 from ec_sweep.cli_report import publish
 from ec_sweep.errors import EcsweepError, ExitCode, StudyStoppedError
 from ec_sweep.messages import complain, say_request
@@ -152,17 +153,20 @@ def _run_study(where: "Place", resolved: "Resolved", options: "Options") -> bool
 
     name, scale = resolved.sweep.study, resolved.request.scale
     if scale == "demo":
-        typer.echo(f"Demo scale (embedded sample). Full size: ecsweep study {name} --scale paper")
+        full = hints.command("study", name, scale="paper")
+        typer.echo(f"Demo scale (embedded sample). Full size: {full}")
     say_request(resolved)
     interrupts = app.Interrupts()
     found = app.run_study(where, resolved, options, progress, interrupts)
     if interrupts.count and not (found and found.done):
-        again = name if scale == "demo" else f"{name} --scale {scale}"
         left = f" with {found.left} cells left" if found else ""
-        typer.echo(f"Interrupted{left}. Go on with: ecsweep study {again}")
+        typer.echo(f"Interrupted{left}. Go on with: {hints.on('study', resolved.name)}")
         raise typer.Exit(ExitCode.INTERRUPTED)
     if found is None:
-        raise EcsweepError(f"{name} has run, and its databases are away now: see ecsweep status.")
+        raise EcsweepError(
+            f"{name} has run, and its databases are away now. "
+            f"See: {hints.on('status', resolved.name)}"
+        )
     made = app.publisher(where, scale, tables.FORMATS, only=[name])
     files = made.table_of(name)
     output.print_end(found, made.table(name), files, where.home)

@@ -198,8 +198,11 @@ def problem(address: str, error: Exception) -> str:
         driver = missing.name or "database driver"
         cure = f"pip install {driver}"
         if is_postgresql(address):
-            cure = 'pip install "psycopg[binary]>=3.2" and begin it with postgresql+psycopg://'
-        return f"{shown(address)}: its driver cannot be loaded ({missing}). Do: {cure}"
+            cure = "pip install 'ecsweep[postgresql]'"
+            if not address.startswith("postgresql+psycopg://"):
+                cure += ", and begin the address with postgresql+psycopg://"
+        what = f"{shown(address)}: its driver cannot be loaded ({missing})"
+        return f"{what}. Install it with: {cure}"
     said = " ".join(str(getattr(error, "orig", None) or error).split())
     return f"{shown(address)}: the database cannot be used ({said})."
 

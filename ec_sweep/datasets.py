@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ec_sweep import hints
 from ec_sweep.errors import EcsweepError, nearest
 from ec_sweep.paths import Home, file_digest, packed
 from ec_sweep.recipes import RECIPES
@@ -89,6 +91,13 @@ class Dataset:
         largest = self.card["sizes"]["train"]
         if train_size is not None and train_size > largest:
             return f"train_size {train_size} is larger than the {largest} sequences of {self.name}"
+        classes = len(self.card["classes"])
+        smallest = min(self.card["sizes"].values())
+        if train_size is not None and min(self.sizes(train_size).values()) < classes <= smallest:
+            return (
+                f"train_size {train_size} leaves parts of {self.name} with fewer sequences than "
+                f"its {classes} classes: take at least {math.ceil(classes * largest / smallest)}"
+            )
         return None
 
 
@@ -110,7 +119,7 @@ def get(home: Home, name: str) -> Dataset:
         check_name(name)
         raise EcsweepError(
             f"the dataset {name} is not built. "
-            f"Build it with: ecsweep data build {name} --from FILE.tsv.gz"
+            f"Build it with: {hints.command('data', 'build', name, '--from', 'FILE.tsv.gz')}"
         )
     return matching[-1]
 

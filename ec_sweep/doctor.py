@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ec_sweep import doctor_files, doctor_studies, schemas
+from ec_sweep import doctor_files, doctor_studies, hints, schemas
 from ec_sweep.attempts import AttemptFolder
 from ec_sweep.doctor_tracking import experiment_names
 from ec_sweep.errors import EcsweepError
@@ -15,6 +15,7 @@ from ec_sweep.findings import Finding
 from ec_sweep.ledger_store import find_ledger, known_studies, sqlite_path
 from ec_sweep.locks import holder_of, study_lock
 from ec_sweep.mlflow_store import is_local
+from ec_sweep.paths import Home
 from ec_sweep.planning import Place
 
 _STUDY = re.compile(r"[a-z0-9-]+@[a-z0-9-]+")
@@ -49,14 +50,14 @@ class Examination:
 def examine(place: Place, fix: bool = False, deep: bool = False) -> Examination:
     """Look at a home folder, and with ``fix`` repair what is found."""
     home = place.home
-    if not home.root.is_dir():
-        raise EcsweepError(f"there is no home folder {home.root}. Name another with --home.")
     found = Examination(home.root, fix)
     if home.work.parent.exists() and fix:
         home.work.mkdir(mode=0o700, exist_ok=True)
     work_folders = _work_folders(place)  # before the ledger, which knows them first
     found.take(doctor_files.files(home, deep))
     if not found.take(_databases(place)):
+        if is_local(home) and not home.mlflow_db.exists():
+            found.take(_artifacts_alone(home))
         return found
     if is_local(home) and not home.mlflow_db.exists():
         found.take(_without_measurements(place))
@@ -99,16 +100,21 @@ def _without_measurements(place: Place) -> Iterator[Finding]:
         cells = len(ledger.attempts()) if ledger else 0
         if cells:
             found = True
-            scale = name.partition("@")[2]
             yield Finding(
                 "database-missing",
                 name,
                 str(home.mlflow_db),
                 f"it is gone, and with it the measurements of {cells} cells",
-                "Put a backup in its place. If there is none, train them again: ecsweep forget "
-                f"{name.partition('@')[0]} --scale {scale}",
+                "Put a backup in its place. If there is none, train them again: "
+                f"{hints.on('forget', name)}",
             )
-    if not found and home.artifacts.exists() and any(home.artifacts.iterdir()):
+    if not found:
+        yield from _artifacts_alone(home)
+
+
+def _artifacts_alone(home: Home) -> Iterator[Finding]:
+    """Look for artifacts that no database speaks of."""
+    if home.artifacts.exists() and any(home.artifacts.iterdir()):
         yield Finding(
             "database-missing",
             None,

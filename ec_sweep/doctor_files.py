@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
-from ec_sweep import datasets, schemas, sources
+from ec_sweep import datasets, hints, schemas, sources
 from ec_sweep.errors import EcsweepError
 from ec_sweep.findings import Finding
 from ec_sweep.locks import holder_of
@@ -169,9 +169,9 @@ def _datasets(home: Home, deep: bool) -> Iterator[Finding]:
         if not folder.is_dir() or folder.name.startswith("."):
             continue
         name = folder.parent.name
+        build = hints.command("data", "build", name, "--from", "FILE.tsv.gz")
         again = (
-            f"Remove the folder and build it again: ecsweep data build {name} --from FILE.tsv.gz "
-            "(the demo's is built by the next study)"
+            f"Remove the folder and build it again: {build} (the demo's is built by the next study)"
         )
         try:
             dataset = datasets.read(folder)

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ec_sweep import doctor_models
+from ec_sweep import doctor_models, hints
 from ec_sweep.attempts import AttemptFolder, Result, now
 from ec_sweep.doctor_tracking import Runs, experiment
 from ec_sweep.errors import EcsweepError
@@ -322,8 +322,7 @@ class _Study:
             )
 
     def _forget(self, cell: str) -> str:
-        name, _, scale = self._name.partition("@")
-        return f"ecsweep forget {name} --scale {scale} --cell {cell}"
+        return hints.on("forget", self._name, "--cell", cell)
 
 
 def _unreadable(path: Path, deep: bool) -> str | None:

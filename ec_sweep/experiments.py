@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
+from ec_sweep import hints
 from ec_sweep.errors import EcsweepError
 from ec_sweep.mlflow_store import connect, exists, is_local, keeps_artifacts_here, pages
 from ec_sweep.paths import Home
@@ -65,9 +66,10 @@ def _existing(home: Home, client: "MlflowClient", study: str) -> Tracker | None:
     experiment = client.get_experiment_by_name(study)
     if experiment is None:
         return None
+    fix = hints.command("doctor", "--fix")
     if experiment.lifecycle_stage == "deleted":
         raise EcsweepError(
-            f"the MLflow experiment {study} was deleted. Bring it back with ecsweep doctor --fix "
+            f"the MLflow experiment {study} was deleted. Bring it back with {fix} "
             f"or 'mlflow experiments restore --experiment-id {experiment.experiment_id}'."
         )
     if is_local(home):
@@ -75,7 +77,7 @@ def _existing(home: Home, client: "MlflowClient", study: str) -> Tracker | None:
         if before.resolve() != home.artifacts.resolve():
             raise EcsweepError(
                 f"this home was {before.parents[1]} when {study} was run, and MLflow keeps "
-                "absolute paths. Move it back, or have them changed with: ecsweep doctor --fix"
+                f"absolute paths. Move it back, or have them changed with: {fix}"
             )
     elif keeps_artifacts_here(home) and experiment.artifact_location.startswith(("/", "file:")):
         folder = Path(unquote(urlparse(experiment.artifact_location).path))

@@ -210,14 +210,15 @@ def as_text(column: Column, value: float, sign: str = "") -> str:
 
 def notes_on(report: Report, columns: Sequence[Column]) -> list[str]:
     """Say why each missing number is missing, how times were taken, what an interval is."""
-    notes = []
+    places: dict[tuple[str, str], list[str]] = {}
     for row in report.rows:
         if row.failure and not row.pruned:
             place = ", ".join(
                 f"{heading(axis).lower()} {_value(row, axis)}" for axis in report.axes
             )
             kind = MISSING if row.n == 0 else f"Mean of {row.n}"
-            notes.append(f"{kind} at {place}: {row.failure}.")
+            places.setdefault((kind, row.failure), []).append(place)
+    notes = [f"{kind} at {'; '.join(at)}: {why.rstrip('.')}." for (kind, why), at in places.items()]
     seeds = {row.n for row in report.rows if row.ci95}
     if seeds:
         notes.append(

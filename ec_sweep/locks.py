@@ -14,7 +14,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ec_sweep import databases
+from ec_sweep import databases, hints
 from ec_sweep.errors import EcsweepError
 from ec_sweep.holders import NAMELESS, Holder, process_start
 from ec_sweep.paths import Home, write_atomically
@@ -92,10 +92,9 @@ def study_lock(
     lock, said = StudyLock(home, study, storage), ""
     while holder := lock.take():
         if wait is None:
-            name, _, scale = study.partition("@")
             raise EcsweepError(
                 f"{study} is being run by {holder}. Wait for it (--wait), or stop it there with "
-                f"Ctrl-C or: ecsweep cancel {name} --scale {scale}"
+                f"Ctrl-C or: {hints.on('cancel', study)}"
             )
         if said != str(holder):
             said = str(holder)

@@ -8,6 +8,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from ec_sweep.errors import EcsweepError
+
+_BACKENDS = {"tensorflow": "tensorflow", "jax": "'ecsweep[jax]'", "torch": "torch"}
+"""What Keras can compute with here, and what installs it."""
 MEMORY_PER_WORKER = 2_500_000_000
 """Bytes that a worker is reckoned to need: TensorFlow, and the single CNN at paper scale."""
 
@@ -28,6 +32,20 @@ def visible_gpus() -> list[str]:
     except (OSError, subprocess.SubprocessError):  # a card that does not answer is of no use
         return []
     return listed.stdout.split()
+
+
+def check_backend() -> None:
+    """Raise an error when the backend that Keras is asked to take is none, or not installed."""
+    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if backend not in _BACKENDS:
+        raise EcsweepError(
+            f"KERAS_BACKEND must be one of {', '.join(_BACKENDS)}. Received: {backend!r}."
+        )
+    if importlib.util.find_spec(backend) is None:
+        raise EcsweepError(
+            f"KERAS_BACKEND is {backend}, which is not installed. "
+            f"Install it with: pip install {_BACKENDS[backend]}"
+        )
 
 
 def usable_cores() -> int:

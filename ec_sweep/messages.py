@@ -19,6 +19,33 @@ def complain(message: str, keep: str = "") -> ExitCode:
     return ExitCode.USAGE
 
 
+_MUST = {"int_parsing": "a whole number", "float_parsing": "a number"}
+"""What an option must be that the parser refuses, by its reason."""
+
+
+def of_usage(error: typer.TyperException) -> str:
+    """Return in our words what the parser of the command line refuses."""
+    from pydantic import ValidationError
+
+    said, cause = " ".join(error.format_message().split()), error.__cause__
+    parameter = getattr(error, "param", None)
+    if parameter is None or not isinstance(cause, ValidationError):
+        return said
+    refused = cause.errors()[0]
+    listed = refused["msg"].partition(" is not one of ")[2].replace("'", "").rstrip(".")
+    must = _MUST.get(refused["type"]) or (f"one of {listed}" if listed else None)
+    if must is None:
+        return said
+    option = parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.metavar
+    return f"{option} must be {must}. Received: {refused['input']!r:.80}."
+
+
+def say_lost(text: str | None) -> None:
+    """Warn on stderr, if there is anything to say, that a database is gone."""
+    if text:
+        typer.echo(f"Warning: {printable(text)}", err=True)
+
+
 def say_request(resolved: "Resolved") -> None:
     """Say where seeds and overrides come from, and which they replace."""
     from ec_sweep.planning import options_of

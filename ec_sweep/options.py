@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ec_sweep import hints
 from ec_sweep.errors import EcsweepError
 
 if TYPE_CHECKING:
@@ -46,20 +47,23 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _LONGEST = 1e9  # seconds
 
 
-def place(home: Path, storage: str | None = None) -> "Place":
-    """Return where a command's state is."""
+def place(home: Path, storage: str | None = None, *, reads: bool = False) -> "Place":
+    """Return where a command's state is; hints from now on lead there too.
+
+    A command that only ``reads`` needs a home folder that is there.
+    """
     from ec_sweep import databases, mlflow_store, paths, planning
 
-    try:
-        home.exists()
-    except OSError as error:  # a name that no file system takes
-        raise EcsweepError(f"--home cannot be used ({error.strerror}): {home!s:.80}") from error
+    _check_home(home, reads)
+    typed = {"--home": str(home)} if home != _environment_home() else {}
+    if storage and storage != os.environ.get("ECSWEEP_STORAGE"):
+        typed["--storage"] = databases.shown(storage)
+    hints.repeat(typed)
     folder = paths.Home(home.resolve())
     tracking = mlflow_store.tracking_uri(folder)
     if storage or not mlflow_store.is_local(folder):
         databases.check_apart(storage, str(folder.studies_db), tracking)
-    typed = storage != os.environ.get("ECSWEEP_STORAGE")
-    if storage and typed and databases.has_password(storage):
+    if storage and "--storage" in typed and databases.has_password(storage):
         with databases.connection(storage):
             pass  # where it does not work, that is all there is to say
         typer.echo(
@@ -68,6 +72,25 @@ def place(home: Path, storage: str | None = None) -> "Place":
             err=True,
         )
     return planning.Place(folder, storage)
+
+
+def _check_home(home: Path, reads: bool) -> None:
+    """Raise an error when a home folder is none, or is not there to be read."""
+    try:
+        there = home.exists()
+    except OSError as error:  # a name that no file system takes
+        raise EcsweepError(f"--home cannot be used ({error.strerror}): {home!s:.80}") from error
+    if there and not home.is_dir():
+        raise EcsweepError(f"--home (ECSWEEP_HOME) must be a folder. Received: {home}, a file.")
+    if reads and not there:
+        raise EcsweepError(
+            f"there is no home folder {home} (--home, ECSWEEP_HOME). Only a study, and building or "
+            "importing data, make one."
+        )
+
+
+def _environment_home() -> Path:
+    return Path(os.environ.get("ECSWEEP_HOME") or HERE)
 
 
 def request(

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from ec_sweep import hints
 from ec_sweep.errors import EcsweepError
 from ec_sweep.paths import no_room
 
@@ -76,15 +77,16 @@ def _translate(error: Exception, what: str, remote: bool) -> None:
     """Raise what an error means, where it does not mean a mistake in the program."""
     if no_room(error):  # no waiting for room: the user has to make it
         return
+    doctor = hints.command("doctor")
     for cause in _causes(error):
         if _is_away(cause, remote):
             root = _line([*_causes(cause)][-1])  # what wraps it says the same in many words
             raise UnavailableError(f"{what} cannot be reached ({root}).") from error
         if getattr(cause, "error_code", "") == "RESOURCE_DOES_NOT_EXIST" or _DELETED in str(cause):
-            raise EcsweepError(f"{what}: {_line(cause)} See: ecsweep doctor") from error
+            raise EcsweepError(f"{what}: {_line(cause)} See: {doctor}") from error
         if _from_sqlite(cause) and any(mark in str(cause) for mark in _BROKEN):
             raise EcsweepError(
-                f"{what}: its database cannot be used ({_line(cause)}). See: ecsweep doctor"
+                f"{what}: its database cannot be used ({_line(cause)}). See: {doctor}"
             ) from error
 
 

@@ -1,6 +1,8 @@
 """What commands print: tables in columns, cards, cells and JSON."""
 
 import json
+import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +10,7 @@ from typing import Any
 
 import typer
 
-from ec_sweep import names, tables
+from ec_sweep import hints, names, tables
 from ec_sweep.databases import shown
 from ec_sweep.ec import EcNumber
 from ec_sweep.errors import printable
@@ -26,15 +28,22 @@ def print_table(table: Table) -> None:
     """Print a table with caption and notes."""
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else 120
-    console = Console(highlight=False, width=width)
+    console = Console(highlight=False, width=_width())
     console.print(printable(table.caption), markup=False)
-    console.print(tables.terminal(table))
+    with console.capture() as drawn:
+        console.print(tables.terminal(table))
+    for line in drawn.get().splitlines():
+        typer.echo(line.rstrip())
     for note in table.notes:
         console.print(printable(note), markup=False)
     if table.files_only:
         names = ", ".join(name for name in table.metrics if name in table.files_only)
         console.print(f"{names} (micro) equal ACC: they stand in the files.", markup=False)
+
+
+def _width() -> int | None:
+    """Return how wide tables are where no terminal and no COLUMNS says so."""
+    return None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
 
 
 def print_claims(table: Table) -> None:
@@ -43,7 +52,7 @@ def print_claims(table: Table) -> None:
     from rich.padding import Padding
     from rich.text import Text
 
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    console = Console(highlight=False, width=_width())
     console.print(table.caption, markup=False)
     for (claim, text), (verdict, numbers) in zip(table.rows, table.cells, strict=True):
         console.print(Text(f"{claim:3} {text}: {verdict}"))
@@ -71,7 +80,7 @@ def print_cells(found: StudyStatus) -> None:
     rows = [
         {
             "cell": cell.cell.id or "-",
-            "state": cell.state,
+            "state": cell.state.replace("_", " "),
             "attempts": str(len(cell.attempts)),
             "what": label(cell.cell),
             "failure": (cell.attempts[-1].failure or "") if cell.attempts else "",
@@ -90,6 +99,15 @@ def counts(found: StudyStatus) -> str:
     """Return how many cells are in each state."""
     states = dict.fromkeys(cell.state for cell in found.cells)
     return ", ".join(f"{found.count(state)} {state.replace('_', ' ')}" for state in states)
+
+
+def outlook(found: StudyStatus) -> str:
+    """Say what the next ``ecsweep study`` would run."""
+    again = found.count("failed", "not_available")
+    retried = f"{again} that failed or are not available run with --retry-failed"
+    if not found.left:
+        return f"A study would run nothing{f': {retried}' if again else ', all is done'}."
+    return f"A study would run {found.left} cells{f'; {retried}' if again else ''}."
 
 
 def drawing_in_words(sampled: Sampled, known: int) -> str:
@@ -132,13 +150,18 @@ def _in_words(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-def print_columns(rows: list[dict[str, Any]], keys: list[str]) -> None:
-    """Print rows under each other in columns; the first row holds the headings."""
+def print_columns(rows: list[dict[str, Any]], keys: list[str], cut: bool = False) -> None:
+    """Print rows under each other in columns; the first row holds the headings.
+
+    With ``cut``, lines are cut to the width of a terminal.
+    """
+    most = shutil.get_terminal_size().columns if cut and sys.stdout.isatty() else None
     cells = [["" if row[key] is None else printable(str(row[key])) for key in keys] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for row in cells:
         line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
-        typer.echo(line.rstrip())
+        line = line.rstrip()
+        typer.echo(line if most is None or len(line) <= most else f"{line[: most - 1]}…")
 
 
 def print_json(document: dict[str, Any]) -> None:
@@ -154,27 +177,26 @@ def relative(path: Path) -> Path:
 def print_end(found: StudyStatus, table: Table, files: Sequence[Path], home: Home) -> None:
     """Print a study's table and where things are."""
     print_table(table)
-    study, scale = found.resolved.sweep.study, found.resolved.request.scale
-    option = "" if scale == "demo" else f" --scale {scale}"
+    name = found.resolved.name
     failed = found.count("failed")
     if failed:
         typer.echo(
-            f"{failed} cells failed. Reasons: ecsweep status {study}{option}; "
-            f"again: ecsweep study {study}{option} --retry-failed"
+            f"{failed} cells failed. Reasons: {hints.on('status', name)}; "
+            f"again: {hints.on('study', name, '--retry-failed')}"
         )
     print_files("Tables", files)
-    typer.echo(f"More    ecsweep report {study}{option}   (figures, classes, comparisons)")
+    typer.echo(f"More    {hints.on('report', name)}   (figures, classes, comparisons)")
     place = relative(home.mlflow_db) if is_local(home) else shown(tracking_uri(home))
-    typer.echo(f"Runs    ecsweep ui   ({place})")
+    typer.echo(f"Runs    {hints.command('ui')}   ({place})")
 
 
 def print_models(best: Sequence[SavedModel], study: str, scale: str) -> None:
     """Print how the best saved model of each dataset is used."""
-    option = "" if scale == "demo" else f" --scale {scale}"
     for model in best:
-        cell = f" --cell {model.cell}" if len(best) > 1 else ""
+        cell = ("--cell", model.cell) if len(best) > 1 else ()
+        command = hints.command("predict", "FASTA", "--study", study, *cell, scale=scale)
         accuracy = f"validation accuracy {model.val_accuracy:.4f}, cell {model.cell}"
-        typer.echo(f"Model   ecsweep predict FASTA --study {study}{option}{cell}   ({accuracy})")
+        typer.echo(f"Model   {command}   ({accuracy})")
 
 
 def _stem(file: Path) -> str:

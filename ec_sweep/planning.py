@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ec_sweep import cell_data, sampling, spec
+from ec_sweep import cell_data, machine, sampling, spec
 from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError, nearest
 from ec_sweep.experiments import find_tracker
@@ -196,6 +196,12 @@ def find_sweep(study: str) -> Path:
         return Path(study)
     files = sweep_files()
     if study not in files:
+        other = Path("sweeps") / f"{study}.yml"
+        if other.exists():
+            raise EcsweepError(
+                f"no study is named {study!r}: names are looked for in files that end in .yaml. "
+                f"Rename {other}, or give its path."
+            )
         raise EcsweepError(
             f"no study is named {study!r}.{nearest(study, files)} "
             f"Known: {', '.join(sorted(files)) or 'none'}. A path to a YAML file is taken too."
@@ -226,7 +232,8 @@ def resolve(
         request = before
     cells, sampled = spec.cells(sweep, request, str(path)), spec.sampled(sweep, request, str(path))
     examples = sampled.extremes() if sampled else cells
-    built = cell_data.find(place.home, request.scale, examples, str(path), build=build)
+    where = sweep.study if request.overrides else str(path)
+    built = cell_data.find(place.home, request.scale, examples, where, build=build)
     fingerprints = {data: dataset.fingerprint for data, dataset in built.items()}
     cells = [cell.on(fingerprints) for cell in cells]
     if sampled:
@@ -245,6 +252,7 @@ def _last_request(place: Place, sweep: Sweep, scale: str) -> Request | None:
 
 def check_runnable(resolved: Resolved) -> None:
     """Raise an error when a study cannot run for want of what only the user can give."""
+    machine.check_backend()
     sampling.check_sampler(resolved.sweep.sampler)
     cell_data.check_built(resolved.missing, resolved.request.scale)
 

@@ -27,6 +27,7 @@ from ec_sweep import (
     tables,
 )
 from ec_sweep.errors import EcsweepError
+from ec_sweep.hints import command
 from ec_sweep.layouts import Table
 from ec_sweep.machine import usable_cores
 from ec_sweep.paths import write_atomically
@@ -296,10 +297,9 @@ class Publisher:
         return files
 
     def _missing(self, what: str, studies: Sequence[str]) -> MissingStudyError:
-        scale = "" if self.scale == "demo" else f" --scale {self.scale}"
         return MissingStudyError(
             f"{what} needs {' and '.join(studies)}, not run at {self.scale} scale. "
-            f"Run: ecsweep study {' '.join(studies)}{scale}"
+            f"Run: {command('study', *studies, scale=self.scale)}"
         )
 
 

@@ -6,7 +6,7 @@ Every step can be repeated: what was done already changes nothing.
 from collections.abc import Container
 from dataclasses import replace
 
-from ec_sweep import checkpoints
+from ec_sweep import checkpoints, hints
 from ec_sweep.attempts import AttemptFolder, Result, now
 from ec_sweep.errors import EcsweepError
 from ec_sweep.ledger import Attempt, Ledger
@@ -91,7 +91,7 @@ class Recorder:
             if folder.result():
                 raise EcsweepError(
                     f"run {run_id} has a result, and the ledger does not know it: was it brought "
-                    "back from an older copy? Enter it with: ecsweep doctor --fix"
+                    f"back from an older copy? Enter it with: {hints.command('doctor', '--fix')}"
                 )
             self._tracker.finish(run_id, Result("interrupted", now()), folder)
 

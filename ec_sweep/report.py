@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ec_sweep import published
+from ec_sweep import hints, published
 from ec_sweep.cell import Data
 from ec_sweep.errors import EcsweepError
 from ec_sweep.stored import Measured, TrackedRun
@@ -102,15 +102,13 @@ def build(tracker: Measured | None, name: str) -> Report:
     if tracker is None or plan is None or not tracked:
         study, _, scale = name.partition("@")
         raise EcsweepError(
-            f"{study} has not been run at {scale} scale. "
-            f"Run it with: ecsweep study {study} --scale {scale}"
+            f"{study} has not been run at {scale} scale. Run it with: {hints.on('study', name)}"
         )
     plan["cells"] += _drawn_since(plan, tracked)
     if any("sizes" not in cell for cell in plan["cells"]):
         raise EcsweepError(
             f"{plan['study']} was last asked for by an earlier version, which kept less. "
-            f"Ask again, nothing is trained anew: ecsweep study {plan['study']} "
-            f"--scale {plan['scale']}"
+            f"Ask again, nothing is trained anew: {hints.on('study', name)}"
         )
     runs: dict[str, list[TrackedRun]] = {}
     for run in tracked:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
+from ec_sweep import hints
 from ec_sweep.errors import EcsweepError
 
 Age = Literal["older", "newer"]
@@ -50,7 +51,8 @@ def revisions(library: Library) -> tuple[str, frozenset[str]]:
     """
     found = find_spec(library.package)
     if found is None or found.origin is None:
-        raise EcsweepError(f"{library.name} is not installed: pip install {library.package}")
+        cure = f"Install it with: pip install {library.package}"
+        raise EcsweepError(f"{library.name} is not installed. {cure}")
     own: set[str] = set()
     before: set[str] = set()
     for file in (Path(found.origin).parent / library.migrations).glob("*.py"):
@@ -93,7 +95,7 @@ def check_file(path: Path, library: Library) -> None:
     if found == "older":
         raise EcsweepError(
             f"{path} {_by('an older', library, revision)}. Bring it up to date, after a backup, "
-            "with: ecsweep doctor --fix"
+            f"with: {hints.command('doctor', '--fix')}"
         )
     if found == "newer":
         raise EcsweepError(f"{path} {newer(library, revision)}")

@@ -131,9 +131,12 @@ def axis(name: str, written: object, where: str, key: str) -> Axis:
 def choices(name: str, written: object, where: str, key: str) -> tuple[Any, ...]:
     """Return the values that an axis lists, each once; a single one, as of a cell, is one."""
     if isinstance(written, dict) and name in hyperparameters.NAMES:
+        add = (
+            "" if key.startswith("--set") else "add sampler: random (or tpe, gp) and trials: N, or "
+        )
         raise EcsweepError(
-            f"{where}: {key} is a range, from which a sampler draws. "
-            f"Add sampler: random (or tpe, gp) and trials: N, or list its values."
+            f"{where}: {key} is a range, from which a sampler draws; this sweep has none. "
+            f"{f'{add}list its values'.capitalize()}."
         )
     nested = name in hyperparameters.NAMES and hyperparameters.is_list(name)
     if not isinstance(written, list) or (
@@ -156,6 +159,17 @@ def replacement(name: str, value: object, where: str, source: str) -> object:
         f"{where}: {source}.{name} replaces a grid axis and must be a list of values. "
         f"Received: {shown(value)}."
     )
+
+
+def check_single(name: object, value: object, where: str, key: str) -> None:
+    """Raise an error when a scale or ``--set`` gives several values to what is no axis."""
+    _check_name(name, where, key)
+    several = isinstance(value, list) and not _is_one_list(str(name), value)
+    if several or isinstance(value, dict):
+        raise EcsweepError(
+            f"{where}: {key} must be one value: {name} is no axis of this sweep, which its grid "
+            f"would have to name (in a file of your own). Received: {shown(value)}."
+        )
 
 
 def parse(name: object, value: object, where: str, key: str) -> Any:
@@ -223,7 +237,11 @@ def _range(name: str, written: Mapping[Any, Any], where: str, key: str) -> Range
         whole = "a whole number" if kind is int else "a number"
         must = f"{whole} above 0 and at most high - low, for at most {_MOST_STEPS} steps"
         raise refuse(f"{key}.step must be {must}", written["step"])
-    return Range(low, Range(low, high, step=step).at(_steps(low, high, step)), step=step)
+    last = Range(low, high, step=step).at(_steps(low, high, step))
+    if last != high:
+        must = f"{key}.step must lead from low to high: {shown(last)} is the last it reaches"
+        raise refuse(must, dict(written))
+    return Range(low, high, step=step)
 
 
 def _step(written: object, kind: type | None, width: float) -> float | None:

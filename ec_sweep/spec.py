@@ -7,6 +7,7 @@ cells here and nowhere else.
 import itertools
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,6 +130,7 @@ def load(path: Path) -> Sweep:
         )
     for scale in SCALES:  # every scale, so that a mistake shows before the long run
         examples(sweep, Request(scale), str(path))
+    _check_once(sweep, str(path))
     return sweep
 
 
@@ -139,7 +141,7 @@ def cells(sweep: Sweep, request: Request, where: str | None = None) -> list[Cell
     and all of them by the request's overrides. A cell takes of these values
     what its model declares. A sampled sweep lists none: see `sampled`.
     """
-    where = where or sweep.study
+    where = _name(sweep, request, where)
     asked = _asked(sweep, request, where)
     if sweep.sampler != "grid":
         return []
@@ -153,7 +155,7 @@ def cells(sweep: Sweep, request: Request, where: str | None = None) -> list[Cell
 
 def sampled(sweep: Sweep, request: Request, where: str | None = None) -> Sampled | None:
     """Return what the cells of a sampled sweep are drawn from, ``None`` for a grid."""
-    where = where or sweep.study
+    where = _name(sweep, request, where)
     if sweep.sampler == "grid":
         return None
     asked = _asked(sweep, request, where)
@@ -186,9 +188,18 @@ def sampled(sweep: Sweep, request: Request, where: str | None = None) -> Sampled
     if most is not None and sweep.trials > most:
         raise EcsweepError(
             f"{where}: trials must be at most {most}, the cells that there are. "
-            f"Received: {sweep.trials}. Lower it, or leave sampler and trials out: a grid runs all."
+            f"Received: {sweep.trials}. {_fewer_trials(axes, bool(request.overrides))}"
         )
     return found
+
+
+def _fewer_trials(axes: Mapping[str, space.Axis], overridden: bool) -> str:
+    """Say how a sweep that is to draw more cells than there are can be mended."""
+    if overridden:
+        return "Give --set more values, or lower trials in the sweep file."
+    ranges = [name for name, found in axes.items() if isinstance(found, space.Range)]
+    listed = f"list the values of {' and '.join(ranges)} and " if ranges else ""
+    return f"Lower it; or {listed}leave sampler and trials out: a grid runs all."
 
 
 def examples(sweep: Sweep, request: Request, where: str | None = None) -> list[Cell]:
@@ -205,8 +216,8 @@ def declared(sweep: Sweep) -> set[str]:
 
 def parse_override(text: str) -> tuple[str, Any]:
     """Return the name and value of a ``--set`` option such as ``epochs=2``."""
-    name, equals, value = text.partition("=")
-    if not equals and name in space.NAMES:
+    name, _, value = text.partition("=")
+    if not value.strip() and name in space.NAMES:
         raise EcsweepError(f"--set {name} lacks its value: --set {name}=VALUE.")
     if name not in space.NAMES:
         raise EcsweepError(
@@ -217,6 +228,11 @@ def parse_override(text: str) -> tuple[str, Any]:
         return name, documents.parse(value)
     except ValueError as error:
         raise EcsweepError(f"--set {name}: not a value ({error}).") from error
+
+
+def _name(sweep: Sweep, request: Request, where: str | None) -> str:
+    """Return what errors name: the file, or the study where --set and not the file is wrong."""
+    return sweep.study if request.overrides or where is None else where
 
 
 def _asked(sweep: Sweep, request: Request, where: str) -> _Asked:
@@ -236,6 +252,8 @@ def _asked(sweep: Sweep, request: Request, where: str) -> _Asked:
                 grid[name] = space.replacement(name, value, where, source)
                 labels[name] = f"--set {name}" if source == "--set" else f"{source}.{name}"
             if not axes:
+                key = f"--set {name}" if source == "--set" else f"{source}.{name}"
+                space.check_single(name, value, where, key)
                 fixed[name] = value
     sources = _sources(sweep, scale, request)
     fixed = {
@@ -266,6 +284,19 @@ def _check_sampler(sweep: Sweep, where: str) -> None:
             f"{where}: direction must be {METRICS[sweep.metric]} for {sweep.metric}. "
             f"Received: {shown(sweep.direction)}. Leave it out: the metric decides."
         )
+
+
+def _check_once(sweep: Sweep, where: str) -> None:
+    """Raise an error when a value, or a seed, is given twice."""
+    both = [name for name in sweep.fixed if sweep.grids and all(name in g for g in sweep.grids)]
+    if both:
+        raise EcsweepError(
+            f"{where}: {shown(both[0])} stands in fixed and in grid, which would replace it. "
+            "Remove one."
+        )
+    seed, times = Counter(sweep.seeds).most_common(1)[0]
+    if times > 1:
+        raise EcsweepError(f"{where}: the seed {seed} is given {times} times in seeds.")
 
 
 def _sources(sweep: Sweep, scale: Mapping[str, Any], request: Request) -> dict[str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlparse
 
+from ec_sweep import hints
 from ec_sweep.attempts import Result, now
 from ec_sweep.direct import MLFLOW_SCHEMA, reading
 from ec_sweep.errors import EcsweepError
@@ -294,20 +295,17 @@ def stored_studies(home: Home) -> dict[str, StoredStudy] | None:
 
 def no_plan(study: str) -> EcsweepError:
     """Return the error that what goes with a study's plan is missing."""
-    name, _, scale = study.partition("@")
     return EcsweepError(
         f"what was last asked of {study} is missing from MLflow's artifacts. "
-        f"Ask again: ecsweep study {name} --scale {scale} --defaults"
+        f"Ask again: {hints.on('study', study, '--defaults')}"
     )
 
 
 def no_predictions(study: str, run_id: str) -> EcsweepError:
     """Return the error that a run's predictions are missing."""
-    name, _, scale = study.partition("@")
     return EcsweepError(
         f"the predictions of run {run_id} of {study} are missing from MLflow's artifacts. Train "
-        f"its cell again: ecsweep forget {name} --scale {scale}, then "
-        f"ecsweep study {name} --scale {scale}"
+        f"its cell again: {hints.on('forget', study)}, then {hints.on('study', study)}"
     )
 
 

@@ -103,6 +103,7 @@ def _train_and_test(
         report(Event(now(), environment=_environment("false")))
         return estimating.fit_and_test(task, folder, report, check)
     with _network(task) as model:
+        check()  # a large network alone may have taken too long to build
         report(Event(now(), environment=_environment(str(model.jit_compile).lower())))
         return _fit_network(model, task, folder, report, check)
 

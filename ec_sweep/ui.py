@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from ec_sweep import databases
+from ec_sweep import databases, gone
 from ec_sweep.errors import EcsweepError
 from ec_sweep.mlflow_store import refuse_foreign, tracking_uri
 from ec_sweep.paths import Home, check_sqlite
@@ -82,6 +82,7 @@ def _check(home: Home, uri: str) -> None:
     if uri.startswith(("http://", "https://")):
         raise EcsweepError("MLFLOW_TRACKING_URI is a server: open its address in a browser.")
     if uri == f"sqlite:///{home.mlflow_db}":
+        gone.check_tracking(home)
         if not home.mlflow_db.exists():
             raise EcsweepError(f"{home.mlflow_db} does not exist yet. Run a study first.")
         check_sqlite(home.mlflow_db)

@@ -21,7 +21,7 @@ _BEAT = 5.0
 
 @dataclass(frozen=True)
 class Beat:
-    """A worker's sign of life, from between two batches."""
+    """A worker's sign of life, as it begins a trial and from between two batches."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ def serve(
         connection.send(CannotStart(f"{type(error).__name__}: {error}".splitlines()[0]))
         return
     while (task := orders.tasks.get()) is not None:
+        orders.say(Beat())  # from here on its time counts, that of building the network too
         with AttemptFolder(task.folder).lock() as held:
             if not held:
                 raise RuntimeError(f"another worker holds {task.folder}")

@@ -7,7 +7,7 @@ import ec_sweep
 
 PACKAGE = Path(ec_sweep.__file__).parent
 ORDER = """
-    errors paths outages direct databases documents schemas refusals hyperparameters encoding
+    errors hints paths outages direct databases documents schemas refusals hyperparameters encoding
     baselines models space cell spec
     ec enzyme_files names transfers uniprot fetching
     fields opening tabular fasta flatfile parquet headers formats
@@ -16,7 +16,7 @@ ORDER = """
     stopping metrics saving attempts checkpoints evaluation failures machine estimating training
     trial worker executors local_executor
     ledger ledger_store mlflow_store stored logged_models tracking experiments
-    holders server_lock locks recording pruning sampling plan study planning
+    holders server_lock locks recording pruning sampling plan study planning gone
     published report evidence claims analysis layouts leakage supplement tables drawing figures
     pictures publishing progress
     findings doctor_files doctor_models doctor_tracking doctor_studies doctor

@@ -1,6 +1,7 @@
 """The command line: what it prints, and one clear line for whatever is wrong."""
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ec_sweep import app, planning, spec
+from ec_sweep import app, hints, options, planning, spec
+from ec_sweep.errors import EcsweepError
 from ec_sweep.local_executor import LocalExecutor
 from ec_sweep.paths import Home
 from tests.conftest import TINY_SWEEP, Ecsweep, new_home
@@ -31,6 +33,7 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     )
     assert done.stdout.startswith("Usage: ecsweep")
     assert done.stdout.splitlines()[-1] == "loaded []"
+    assert "..." not in done.stdout.partition("Commands:")[2]  # each is said in one line
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
@@ -73,6 +76,9 @@ def test_plan_works_before_anything_exists(ecsweep: Ecsweep) -> None:
     assert (cell["cell"], cell["state"], cell["attempts"]) == (None, "waiting", 0)
     assert cell["params"]["filter_size"] == 2
     assert len(json.loads(ecsweep.ok("plan", "tiny", "--seeds", "3", "--json"))["cells"]) == 12
+    said = ecsweep.ok("plan", "tiny", "--scale", "paper")
+    assert "No estimate" in said
+    assert "ecsweep data build enzyme --from" in said
     assert not (ecsweep.home / "mlruns").exists()
 
 
@@ -83,6 +89,8 @@ def test_status_and_plan_know_what_has_run(finished: Ecsweep) -> None:
     plan = finished.ok("plan", "tiny", "--seeds", "2")
     assert "8 cells: 4 complete, 4 waiting" in plan
     assert "About " in plan
+    assert "A study would run 4 cells.\n" in plan
+    assert "A study would run nothing, all is done." in finished.ok("plan", "tiny")
 
 
 def test_a_path_names_a_study_too(ecsweep: Ecsweep) -> None:
@@ -147,7 +155,10 @@ BAD_USAGE = [
     (["study"], "name at least one study"),
     (["study", "tiny", "--workers", "0"], "--workers must be from 1 to 1024. Received: 0."),
     (["study", "tiny", "--seeds", "0"], "--seeds must be from 1"),
-    (["study", "tiny", "--scale", "huge"], "scale"),
+    (["study", "tiny", "--scale", "huge"], "--scale must be one of demo, paper. Received: 'huge'."),
+    (["plan", "tiny", "--seeds", "x"], "--seeds must be a whole number. Received: 'x'."),
+    (["cancel", "tiny", "--timeout", "1y"], "--timeout must be a time such as 90s"),
+    (["report", "--claims"], "nothing has been run at demo scale yet"),
     (["study", "tiny", "--scale", "paper"], "ecsweep data build enzyme --from FILE.tsv.gz"),
     (["study", "tiny", "--set", "epoch=3"], "Did you mean 'epochs'?"),
     (["study", "tiny", "--set", "filter_size=41"], "filter_size 41 is larger than length 40"),
@@ -165,30 +176,33 @@ BAD_USAGE = [
     (["data", "build", "ec99", "--from", "nothing.tsv"], "no dataset is named 'ec99'"),
     (["data", "show", "enzymes"], "Did you mean 'enzyme'?"),
     (["ui"], "Run a study first"),
+    (["plan", "dup"], "Rename sweeps/dup.yml, or give its path"),
+    (["study", "tiny", "--set", "epochs="], "--set epochs lacks its value"),
     (["study", "tiny", "nope"], "no study is named 'nope'"),
     (["study", "tiny", "--set", "epochs=2001-99-99"], "--set epochs must be a whole number"),
     (["study", "tiny", "--set", "epochs=" + "[" * 3000], "--set epochs: not a value"),
     (["study", "tiny", "--home", "what?"], "must not have ?"),
     (["ui", "--port", "0"], "--port must be from 1 to 65535"),
-    (["plan", "tiny", "--home", "/proc/nothing"], None),
+    (["plan", "tiny", "--home", "nowhere"], "there is no home folder nowhere"),
+    (["report", "--claims", "--home", "nowhere"], "there is no home folder nowhere"),
+    (["data", "list", "--home", "nowhere"], "there is no home folder nowhere"),
+    (["doctor", "--home", "nowhere"], "there is no home folder nowhere"),
+    (["ui", "--home", "sweeps/tiny.yaml"], "must be a folder. Received: sweeps/tiny.yaml"),
     (["study", "tiny", "--home", "/proc/nothing"], "cannot be written to"),
-    (["study", "tiny", "--home", "sweeps/tiny.yaml"], "cannot be written to"),
+    (["study", "tiny", "--home", "sweeps/tiny.yaml"], "must be a folder"),
 ]
 
 
 @pytest.fixture(scope="module")
 def unused(tmp_path_factory: pytest.TempPathFactory) -> Ecsweep:
-    return new_home(tmp_path_factory.mktemp("unused"))
+    home = new_home(tmp_path_factory.mktemp("unused"))
+    (home.home / "sweeps" / "dup.yml").write_text(TINY_SWEEP)
+    return home
 
 
 @pytest.mark.parametrize(("arguments", "message"), BAD_USAGE)
-def test_bad_usage_is_one_clear_line(
-    unused: Ecsweep, arguments: list[str], message: str | None
-) -> None:
+def test_bad_usage_is_one_clear_line(unused: Ecsweep, arguments: list[str], message: str) -> None:
     """Exit 2, one line on stderr that helps, no traceback, and nothing trained."""
-    if message is None:
-        unused.ok(*arguments)  # a plan reads only: any home will do
-        return
     assert message in unused.fails(*arguments)
     assert {path.name for path in unused.home.iterdir()} <= {"sweeps", "bad.yaml"}
 
@@ -228,7 +242,37 @@ def test_more_training_sequences_than_there_are(ecsweep: Ecsweep) -> None:
     """A size that only the built dataset can refute is refuted before anything is trained."""
     line = ecsweep.fails("study", "tiny", "--set", "train_size=5669")
     assert "larger than the 5668 sequences of enzyme" in line
+    line = ecsweep.fails("study", "tiny", "--set", "train_size=1")
+    assert "fewer sequences than its 2 classes: take at least 7" in line
     assert not list((ecsweep.home / "mlruns").glob("*.db"))
+
+
+def test_advised_commands_lead_to_the_same_state(ecsweep: Ecsweep, tmp_path: Path) -> None:
+    """What is typed with --home and --storage is repeated in hints, without a password."""
+    home = tmp_path / "my home"
+    home.mkdir()
+    again = "ecsweep study tiny --home 'my home'"
+    assert ecsweep.fails("report", "tiny", "--home", "my home").endswith(again)
+    assert ecsweep.fails("report", "tiny").endswith("ecsweep study tiny")  # ECSWEEP_HOME holds
+    options.place(home, "sqlite:////somewhere/else.db")
+    assert hints.command("ui").endswith("my home'")
+    assert hints.on("study", "tiny@paper") == (
+        f"ecsweep study tiny --scale paper --home '{home}' --storage sqlite:////somewhere/else.db"
+    )
+    hints.repeat({})
+
+
+def test_what_is_asked_is_answered_or_given(finished: Ecsweep) -> None:
+    """At the end of stdin `forget` names the option; nothing is forgotten."""
+    assert "give --yes" in finished.fails("forget", "tiny").partition("?")[2]
+    assert "4 complete" in finished.ok("status", "tiny")
+
+
+def test_tables_fit_the_width_that_is_asked_for(finished: Ecsweep) -> None:
+    """In a pipe COLUMNS holds, and lines end with their text."""
+    lines = finished.ok("report", "tiny", COLUMNS="60").splitlines()
+    assert max(map(len, lines[:4])) <= 60
+    assert lines == [line.rstrip() for line in lines]
 
 
 def test_there_may_be_nothing_to_forget_report_or_verify(ecsweep: Ecsweep) -> None:
@@ -309,9 +353,32 @@ def test_inline_cannot_be_deterministic(ecsweep: Ecsweep) -> None:
     assert "need worker processes" in ecsweep.fails("study", "tiny", *options)
 
 
-def test_a_worker_that_cannot_start_says_why(ecsweep: Ecsweep) -> None:
+@pytest.mark.parametrize(
+    ("backend", "message"),
+    [
+        ("nonsense", "KERAS_BACKEND must be one of tensorflow, jax, torch. Received: 'nonsense'."),
+        ("jax", "pip install 'ecsweep[jax]'"),
+    ],
+)
+def test_a_backend_that_is_not_there_is_named_before_anything_is_begun(
+    ecsweep: Ecsweep, monkeypatch: pytest.MonkeyPatch, backend: str, message: str
+) -> None:
+    """No cell is recorded as tried."""
+    monkeypatch.setenv("KERAS_BACKEND", backend)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    resolved = planning.resolve(planning.Place(Home(ecsweep.home)), "cnn-filters", spec.Request())
+    with pytest.raises(EcsweepError) as caught:
+        planning.check_runnable(resolved)
+    assert message in str(caught.value)
+
+
+def test_a_worker_that_cannot_start_says_why(ecsweep: Ecsweep, tmp_path: Path) -> None:
     """A broken installation is no cell's fault: nothing is recorded as failed."""
-    line = ecsweep.fails("study", "tiny", KERAS_BACKEND="nonsense")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "keras.py").write_text("raise ImportError('half of it is missing')")
+    before = os.environ.get("PYTHONPATH", "")
+    line = ecsweep.fails("study", "tiny", PYTHONPATH=f"{broken}{os.pathsep}{before}")
     assert "a worker cannot start: " in line
     states = {cell["state"] for cell in ecsweep.cells("tiny")}
     assert states == {"interrupted", "waiting"}

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ec_sweep import doctor
+from ec_sweep import doctor, gone
 from ec_sweep.attempts import AttemptFolder, Result, Task
 from ec_sweep.datasets import Dataset
 from ec_sweep.doctor_tracking import Runs
+from ec_sweep.errors import EcsweepError
 from ec_sweep.ledger import Ledger, state_of
 from ec_sweep.locks import study_lock
 from ec_sweep.mlflow_store import connect
@@ -339,11 +340,31 @@ def test_a_lost_tracking_database_is_never_made_worse(home: Home) -> None:
     assert (finding.kind, finding.fixed) == ("database-missing", False)
     assert "4 cells" in finding.problem
     assert not home.home.mlflow_db.exists()
+    with pytest.raises(EcsweepError, match="ecsweep doctor"):  # as `report` and `ui` look
+        gone.check_tracking(home.home)
+    assert "the measurements of 4 cells" in str(gone.of_study(Place(home.home), NAME, 4))
+    ledger = home.home.studies_db.read_bytes()
+    home.home.studies_db.write_bytes(b"no database at all" * 100)
+    assert home.kinds(fix=True) == ["database-unreadable", "database-missing"]
+    home.home.studies_db.write_bytes(ledger)
     kept.rename(home.home.mlflow_db)
     assert home.kinds() == []
+    gone.check_tracking(home.home)
     for database in (home.home.mlflow_db, home.home.studies_db):
         database.unlink()
     assert home.kinds(fix=True) == ["database-missing"]
+
+
+def test_a_lost_ledger_is_said_before_anything_is_trained_again(home: Home) -> None:
+    """MLflow's runs tell a study that nobody knows from one that has not been run."""
+    place = Place(home.home)
+    assert gone.of_study(place, "other@demo", 0) is None
+    home.ledger.forget({home.cell(n) for n in range(4)})
+    assert gone.of_study(place, NAME, 0) is None  # its runs are to follow
+    home.home.studies_db.unlink()
+    said = str(gone.of_study(place, NAME, 0))
+    assert "of which MLflow holds 4 runs" in said
+    assert said.endswith("ecsweep doctor")
 
 
 def test_an_experiment_that_is_gone_takes_its_cells_along(home: Home) -> None:
@@ -536,7 +557,7 @@ def test_the_command_says_what_it_found_and_did(ecsweep: Ecsweep, home: Home) ->
     assert all(found.keys() == keys for found in document["findings"])
     assert "2 left. Repair with" in ecsweep.run("doctor", *there).stdout
     fixed = ecsweep.ok("doctor", "--fix", *there)
-    assert fixed.count("done: ") == 2
+    assert fixed.count("repaired (") == 2
     assert "2 repaired, 0 left" in fixed
 
 

@@ -121,6 +121,7 @@ def test_a_killed_driver_is_gone_on_from(ecsweep: Ecsweep) -> None:
     before = {run for _, status, run in ecsweep.sql("mlflow.db", RUNS) if status == "FINISHED"}
     assert before
     assert "Nothing runs it any more" in ecsweep.ok("status", "tiny")
+    assert "4 waiting" in ecsweep.ok("status", "tiny", "--defaults")
     output = ecsweep.ok("study", "tiny", "--workers", "2")  # follows what was last asked for
     assert "As last asked for: --set early_stopping=none --set epochs=40" in output
     caption = (ecsweep.home / "reports" / "demo" / "tiny.md").read_text()

@@ -281,7 +281,7 @@ def test_a_missing_driver_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch
     """Exit with the pip line, not with an import error."""
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with (
-        pytest.raises(EcsweepError, match=r'pip install "psycopg\[binary\]'),
+        pytest.raises(EcsweepError, match=r"Install it with: pip install 'ecsweep\[postgresql\]'$"),
         databases.connection("postgresql+psycopg://me@localhost/x"),
     ):
         pass

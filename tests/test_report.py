@@ -240,6 +240,9 @@ def test_a_missing_cell_is_na_with_its_reason_below() -> None:
     assert table.notes == [
         "N/A at filter size 3, learning rate 0.0001: diverged: loss nan in epoch 2."
     ]
+    other = row(2, 0.0001, n=0, metrics={}, failure="diverged: loss nan in epoch 2")
+    (note,) = layouts.study_table(made([*GRID[:1], GRID[2], other, broken])).notes
+    assert note.startswith("N/A at filter size 2, learning rate 0.0001; filter size 3, learn")
     for text in (tables.latex(table), tables.markdown(table)):
         assert "N/A" in text
         assert "diverged" in text

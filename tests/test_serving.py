@@ -123,8 +123,8 @@ def test_no_model_is_written_where_none_is_asked_for(setup: Setup) -> None:
     cell = setup.cells[0].id  # all have the same validation accuracy here
     with pytest.raises(EcsweepError) as error:
         choosing.of_study(setup.home, "scripted", "demo", "best")
-    assert f"ecsweep forget scripted --scale demo --cell {cell} --yes && " in str(error.value)
-    assert "ecsweep study scripted --scale demo --save-models best" in str(error.value)
+    assert f"ecsweep forget scripted --cell {cell} --yes && " in str(error.value)
+    assert "ecsweep study scripted --save-models best" in str(error.value)
 
 
 def test_best_is_told_for_each_dataset(setup: Setup) -> None:

@@ -234,7 +234,7 @@ BAD_VALUES = [
         {"grid": {"pool_size": [9]}, "fixed": {"model": "cnn", "length": 8, "filter_size": 2}},
         "pool",
     ),
-    ({"grid": {"filter_size": list(range(1, 900)), "epochs": list(range(1, 900))}}, "more than"),
+    ({"grid": {"filter_size": list(range(1, 900)), "filters": list(range(1, 900))}}, "more than"),
 ]
 
 
@@ -274,6 +274,25 @@ def test_any_document_is_a_sweep_or_a_clear_error(
 def test_overrides_are_checked() -> None:
     """--set takes KEY=VALUE with a known key and a YAML value."""
     assert spec.parse_override("hidden=[8, 4]") == ("hidden", [8, 4])
-    for text in ("epochs", "epoch=3", "epochs=[1"):
+    for text in ("epochs", "epochs=", "epoch=3", "epochs=[1"):
         with pytest.raises(EcsweepError, match="--set"):
             spec.parse_override(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("filters", [32, 64], "s: --set filters must be one value: filters is no axis of this"),
+        ("epochs", "many", "s: --set epochs must be a whole number"),
+        ("filter_size", {"low": 2, "high": 9}, "this sweep has none. List its values."),
+        ("length", 2, "s: impossible cell: filter_size 3 is larger than length 2"),
+    ],
+)
+def test_bad_overrides_name_the_study_and_not_its_file(
+    name: str, value: object, message: str
+) -> None:
+    """The file is right, and need not be the user's; nothing is advised that --set cannot do."""
+    with pytest.raises(EcsweepError) as caught:
+        spec.cells(sweep(), Request(overrides=((name, value),)), "packed/s.yaml")
+    assert str(caught.value).startswith("s: ")
+    assert message in str(caught.value)

@@ -363,6 +363,7 @@ def test_a_trial_ends_when_it_takes_too_long_or_is_pruned(runner: Runner) -> Non
     result = trial.run(task, runner.events.append, lambda: None)
     assert (result.outcome, result.failure) == ("failed", "timeout")
     assert "longer than 0 s" in result.message
+    assert not runner.events  # building the network took its time: nothing was trained
     runner.events = []
 
     def orders() -> Any:
