@@ -33,6 +33,7 @@ PROMISES = (
     "Optuna/MLflow disagreements",
     "epochs missing or logged twice",
     "predictions missing or unreadable",
+    "saved models half logged, beaten or without files",
     "leftover files",
     "leftover processes",
     "damaged databases",
@@ -131,6 +132,7 @@ def check(home: Path, study: str) -> Found:
             problem = predictions_problem(folders.get(run.run_id), sizes.get(str(run.cell)))
             if problem:
                 broken["predictions missing or unreadable"].append(f"run {run.run_id}: {problem}")
+    broken["saved models half logged, beaten or without files"] += model_problems(home, study)
     broken["leftover files"] += leftover_files(home)
     broken["leftover processes"] += leftover_processes(home)
     known = {trial.run_id for trial in trials}
@@ -340,6 +342,40 @@ def trained_again(trials: list[Trial], runs: dict[str, Run]) -> int:
             again += before.get((trial.cell, step), at) != at
             before[trial.cell, step] = at
     return again
+
+
+def model_problems(home: Path, study: str) -> list[str]:
+    """Return what is wrong with saved models: one is ready and whole for each dataset's best."""
+    of_study = "JOIN experiments USING (experiment_id) WHERE experiments.name = ?"
+    with connect(home / "mlruns" / "mlflow.db") as database:
+        rows = database.execute(
+            "SELECT model_id, status, logged_models.lifecycle_stage, source_run_id "
+            f"FROM logged_models {of_study}",
+            [study],
+        ).fetchall()
+        tags: dict[str, dict[str, str]] = defaultdict(dict)
+        for model, key, value in database.execute(
+            "SELECT model_id, tag_key, tag_value FROM logged_model_tags"
+        ):
+            tags[model][key] = value
+        metrics = database.execute(
+            "SELECT run_uuid, value FROM latest_metrics WHERE key = 'val_accuracy'"
+        ).fetchall()
+    accuracies, found, bests = dict(metrics), [], []
+    folder = home / "mlruns" / "artifacts" / "models"
+    for model, status, stage, run in rows:
+        files = sorted((folder / model).rglob("model.json"))
+        if (stage == "active") != bool(files) or (stage == "active" and status != 2):
+            found.append(
+                f"model {model} is {stage} with status {status} and {len(files)} documents"
+            )
+        elif stage == "active" and tags[model]["ecsweep.keep"] == "best":
+            bests.append(tags[model]["ecsweep.dataset"])
+            if accuracies.get(run) != float(tags[model]["ecsweep.val_accuracy"]):
+                found.append(f"model {model} names another accuracy than its run")
+    return found + [
+        f"dataset {name[:12]} has several bests" for name in {*bests} if bests.count(name) > 1
+    ]
 
 
 def leftover_files(home: Path) -> list[str]:

@@ -165,7 +165,7 @@ def time_trials(home: Path, trials: int = 30) -> None:
     times = []
     cells = resolve(home)
     for cell in cells.cells[:: max(1, len(cells.cells) // trials)]:
-        dataset = cells.datasets[cell.dataset]
+        dataset = cells.datasets[cell.data]
         task = Task(
             run_id="0", folder=folder.path, model=cell.model, hyperparameters=cell.hyperparameters,
             seed=cell.seed, dataset=dataset.folder,

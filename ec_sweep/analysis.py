@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ec_sweep.cell import Data
 from ec_sweep.plan import shown
 from ec_sweep.report import Report, Row
 
@@ -51,7 +52,7 @@ class Selected:
     """The first complete run of a row, looked at class by class."""
 
     label: str
-    dataset: str
+    data: Data
     classes: list[ClassScores]
     confusion: npt.NDArray[np.int64]
     """Test sequences by true, then predicted class."""
@@ -90,11 +91,11 @@ def label_of(report: Report, row: Row) -> str:
 
 
 def best_of_each_model(report: Report) -> list[Row]:
-    """Return of each dataset and model the row with the best validation accuracy."""
-    best: dict[tuple[str, str], Row] = {}
+    """Return of each dataset, split and model the row with the best validation accuracy."""
+    best: dict[tuple[Data, str], Row] = {}
     for row in report.rows:
         if row.runs:
-            key = (row.params["dataset"], row.params["model"])
+            key = (row.data, row.params["model"])
             best[key] = max(best.get(key, row), row, key=lambda r: r.metrics["val_accuracy"])
     return list(best.values())
 
@@ -103,8 +104,7 @@ def look_at(report: Report, row: Row, predictions: Load) -> Selected:
     """Return a row's scores by class and its confusion matrix, of its first complete seed."""
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-    dataset = str(row.params["dataset"])
-    names: list[str] = report.cards[dataset]["classes"]
+    names: list[str] = report.cards[row.data]["classes"]
     found = predictions(row.runs[min(row.runs)])
     numbers = np.arange(len(names))
     scores = precision_recall_fscore_support(
@@ -112,7 +112,7 @@ def look_at(report: Report, row: Row, predictions: Load) -> Selected:
     )
     return Selected(
         label=label_of(report, row),
-        dataset=dataset,
+        data=row.data,
         classes=[
             ClassScores(name, float(precision), float(recall), float(f1), int(support))
             for name, precision, recall, f1, support in zip(names, *scores, strict=True)
@@ -122,7 +122,7 @@ def look_at(report: Report, row: Row, predictions: Load) -> Selected:
 
 
 def compare(report: Report, predictions: Load) -> list[Comparison]:
-    """Compare every two rows that were tested on the same sequences.
+    """Compare every two rows that were trained and tested on the same dataset and split.
 
     McNemar's exact test on the sequences that only one of the two gets right.
     With several seeds each common one is tested; the largest p counts, so that
@@ -137,7 +137,7 @@ def compare(report: Report, predictions: Load) -> list[Comparison]:
     }  # fmt: skip
     pairs = []
     for a, b in combinations(report.rows, 2):
-        seeds = sorted(a.runs.keys() & b.runs.keys())
+        seeds = sorted(a.runs.keys() & b.runs.keys()) if a.data == b.data else []
         both = [(answers[a.runs[seed]], answers[b.runs[seed]]) for seed in seeds]
         if both and all(np.array_equal(one.ids, other.ids) for one, other in both):
             pairs.append((a, b, both))

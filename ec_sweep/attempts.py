@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from ec_sweep.hyperparameters import Hyperparameters
 from ec_sweep.paths import write_atomically
+from ec_sweep.saving import About
 
 Outcome = Literal["complete", "interrupted", "failed", "not_available", "pruned"]
 """How an attempt ended; the last attempt's outcome is its cell's state."""
@@ -42,6 +43,8 @@ class Task:
     """Seconds of training from one checkpoint to the next."""
     timeout: float | None = None
     """Seconds that this attempt may take."""
+    about: About | None = None
+    """What the trained model is to say of itself; ``None``: it is not saved."""
 
 
 Order = Literal["stop", "prune"]
@@ -83,7 +86,7 @@ def now() -> int:
 
 @dataclass(frozen=True)
 class AttemptFolder:
-    """``events.jsonl``, ``predictions.npz``, ``result.json`` and the lock of an attempt."""
+    """``events.jsonl``, ``predictions.npz``, ``model``, ``result.json`` and the attempt's lock."""
 
     path: Path
 
@@ -91,6 +94,11 @@ class AttemptFolder:
     def predictions(self) -> Path:
         """Test ids, labels and probabilities."""
         return self.path / "predictions.npz"
+
+    @property
+    def model(self) -> Path:
+        """The folder of the trained model (`ec_sweep.saving`)."""
+        return self.path / "model"
 
     def create(self) -> None:
         """Make the folder, readable by its owner alone."""

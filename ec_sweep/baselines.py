@@ -40,6 +40,39 @@ def kmer_nn(hp: Hyperparameters, classes: int) -> Any:  # noqa: ARG001 - learned
     )
 
 
+def probabilities(estimator: Any, tokens: Tokens, classes: int) -> Any:
+    """Return ``float32[n, classes]``; a class that no training sequence has is 0."""
+    found = np.zeros((len(tokens), classes), np.float32)
+    found[:, estimator.classes_] = estimator.predict_proba(np.asarray(tokens))
+    return found
+
+
+_LEARNED = (
+    ("standardscaler", ("mean_", "scale_", "var_", "n_features_in_", "n_samples_seen_")),
+    ("logisticregression", ("classes_", "coef_", "intercept_", "n_features_in_")),
+)
+"""What the composition's steps have learned."""
+
+
+def learned(model: str, estimator: Any, tokens: Tokens, labels: Any) -> list[Any]:
+    """Return the arrays that make an estimator again: nearest neighbours keep all they saw."""
+    if model == "kmer-nn":
+        return [np.asarray(tokens), np.asarray(labels)]
+    steps = estimator.named_steps
+    return [np.asarray(getattr(steps[step], name)) for step, names in _LEARNED for name in names]
+
+
+def restore(model: str, estimator: Any, arrays: list[Any]) -> None:
+    """Make a new estimator what `learned` has kept; wrong arrays are a ``ValueError``."""
+    if model == "kmer-nn":
+        tokens, labels = arrays
+        estimator.fit(tokens, labels)
+        return
+    wanted = [(step, name) for step, names in _LEARNED for name in names]
+    for (step, name), array in zip(wanted, arrays, strict=True):
+        setattr(estimator.named_steps[step], name, array if array.ndim else array.item())
+
+
 def check_kmer_nn(hp: Hyperparameters) -> str | None:
     """Return why such words or neighbours cannot be, ``None`` when they can."""
     if hp.kmer > hp.length:

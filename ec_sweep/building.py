@@ -98,6 +98,8 @@ def build(
             f"{name} has fixed, balanced classes: a smallest class and a drawing are for ec37."
         )
     recipe = replace(recipe, smallest_class=smallest_class or recipe.smallest_class)
+    reading = reading or Reading()
+    _check(home, origin, reading, split)
     home.prepare()
     folder = home.data / name
     folder.mkdir(exist_ok=True)
@@ -105,7 +107,7 @@ def build(
         for stale in folder.glob(f"{sources.ASIDE}*"):  # we hold the lock: its builder is gone
             shutil.rmtree(stale)
         with tempfile.TemporaryDirectory(dir=folder, prefix=sources.ASIDE) as work:
-            source = _source(home, origin, Path(work), reading or Reading(), split)
+            source = _source(home, origin, Path(work), reading)
             about = {"source": _origin(origin, embedded), "embedded": embedded}
             made = _made(recipe, name, source, about, split, drawing, Path(work))
             final = folder / made.name
@@ -139,16 +141,22 @@ def _made(
     return aside.rename(work / str(card["fingerprint"]))
 
 
-def _source(
-    home: Home, origin: Sequence[Path] | str, work: Path, reading: Reading, split: Split
-) -> Source:
-    """Return the source of a name, or make one of files for the time being."""
+def _check(home: Home, origin: Sequence[Path] | str, reading: Reading, split: Split) -> None:
+    """Raise an error where what is asked cannot be done, before anything is made."""
     if isinstance(origin, str):
-        return sources.get(home, origin)
+        sources.get(home, origin)
+        return
+    importing.opened(origin, reading.options)
     if split.method == "given" and reading.options.split_column is None:
         raise EcsweepError("--split given needs --split-column: where the parts stand.")
     if split.method == "cluster" and (split.identity or reading.options.family_column is None):
-        clustering.find()  # or it would be missed only after the files are read
+        clustering.find()
+
+
+def _source(home: Home, origin: Sequence[Path] | str, work: Path, reading: Reading) -> Source:
+    """Return the source of a name, or make one of files for the time being."""
+    if isinstance(origin, str):
+        return sources.get(home, origin)
     folder = work / "source"
     folder.mkdir()
     name = ", ".join(map(str, origin))

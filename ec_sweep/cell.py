@@ -22,6 +22,9 @@ METRICS: dict[str, Literal["maximize", "minimize"]] = {
 """What samplers may go by: measured on validation data, never on the test set."""
 _ID_VERSION = 1
 
+Data = tuple[str, str]
+"""A dataset's name and its split, which together say on what a cell is trained."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -34,6 +37,11 @@ class Cell:
     seed: int
     fingerprint: str | None = None
     """Of the dataset; ``None`` until that is built."""
+
+    @property
+    def data(self) -> Data:
+        """The name of its dataset, and the split."""
+        return self.dataset, self.split
 
     @property
     def declared(self) -> dict[str, Any]:
@@ -70,9 +78,9 @@ class Cell:
         canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
-    def on(self, fingerprints: Mapping[str, str | None]) -> "Cell":
-        """Return the cell on the built dataset of its name."""
-        return replace(self, fingerprint=fingerprints.get(self.dataset))
+    def on(self, fingerprints: Mapping[Data, str | None]) -> "Cell":
+        """Return the cell on the built dataset of its name and split."""
+        return replace(self, fingerprint=fingerprints.get(self.data))
 
 
 @dataclass(frozen=True)
@@ -89,8 +97,8 @@ class Sampled:
     fixed: Mapping[str, Any]
     where: str
     """The sweep file, for error messages."""
-    fingerprints: Mapping[str, str | None] = field(default_factory=dict)
-    """Of the built datasets, by name."""
+    fingerprints: Mapping[Data, str | None] = field(default_factory=dict)
+    """Of the built datasets, by name and split."""
 
     @property
     def direction(self) -> Literal["maximize", "minimize"]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from ec_sweep import published
 from ec_sweep.errors import EcsweepError
@@ -17,6 +17,7 @@ from ec_sweep.evidence import (
     PREDICT,
     RNNS,
     SINGLE,
+    STUDIES,
     TEXT,
     TIMES,
     TRAIN,
@@ -25,12 +26,12 @@ from ec_sweep.evidence import (
     PaperTable,
     PaperTables,
     Value,
+    class_card,
+    judged_split,
     shown,
 )
 from ec_sweep.report import Report, Row
 
-CLASS_STUDY = "single-ec37"
-"""The study whose dataset stands for the paper's second; any other on ``ec37`` stands in for it."""
 POINT = 0.01  # accuracies closer are alike: over two standard errors of 8,578 test sequences
 SAME = 0.001  # spread of accuracies that is none: ten times the 0.01 points of the paper
 FAR = 0.1  # share of a loss: one setting's losses in Tables 4 and 5 are 6 % apart by chance
@@ -84,10 +85,11 @@ class Outlier:
 
 def from_runs(reports: Mapping[str, Report]) -> list[Verdict]:
     """Check every conclusion against runs; the reports are keyed by study."""
-    tables = PaperTables()
-    for table, names in {**published.STUDIES, TEXT: ("cnn-small-lr",)}.items():
-        rows = [row for name in names if name in reports for row in reports[name].rows]
-        told = [name if name in reports else f"{name} (not run)" for name in names]
+    tables, split = PaperTables(), judged_split(reports)
+    for table, names in STUDIES.items():
+        some = {name: reports[name].rows for name in names if name in reports}
+        rows = [row for found in some.values() for row in found if row.data[1] == split]
+        told = [name if name in some else f"{name} (not run)" for name in names]
         tables[table] = PaperTable(" + ".join(told), rows)
     _, card = class_card(reports) or ("", {})
     kept, columns = {}, {}
@@ -109,18 +111,6 @@ def from_print() -> list[Verdict]:
     every = columns.pop("all")
     kept = {name: n for name, n in every.items() if any(c[name] for c in columns.values())}
     return [_shares(kept, columns), *_checked(tables)]
-
-
-def class_card(reports: Mapping[str, Report]) -> tuple[str, dict[str, Any]] | None:
-    """Return the card of ``ec37`` that shows the paper's classes, after the name of its study.
-
-    That of ``CLASS_STUDY`` where it has one, else of the first study that has; the
-    reports are keyed by study.
-    """
-    for name in (CLASS_STUDY, *reports):
-        if name in reports and "ec37" in reports[name].cards:
-            return name, reports[name].cards["ec37"]
-    return None
 
 
 def share_outliers(all_counts: _Counts, columns: Mapping[str, _Counts]) -> list[Outlier]:

@@ -9,6 +9,7 @@ import typer
 from ec_sweep import __version__
 from ec_sweep.cli_care import cancel_study, see_doctor
 from ec_sweep.cli_data import data_cli
+from ec_sweep.cli_predict import classify_sequences
 from ec_sweep.cli_report import write_reports
 from ec_sweep.cli_study import run_studies
 from ec_sweep.errors import EcsweepError, ExitCode, StudyStoppedError
@@ -116,13 +117,14 @@ def show_plan(
     seconds = found.seconds_left(1 if exclusive else default_workers())
     if seconds:
         typer.echo(f"About {duration(seconds)} for what is left, from earlier cells.")
-    if found.orphaned and resolved.datasets:
+    if found.orphaned and not resolved.missing:
         typer.echo(
             f"{len(found.orphaned)} other cells are recorded that are not asked for now: left "
             "alone, and in no table."
         )
-    if not resolved.datasets:
-        typer.echo("The dataset is not built yet: cells get their ids with it.")
+    if resolved.missing:
+        which = ", ".join(f"{name} ({split} split)" for name, split in resolved.missing)
+        typer.echo(f"The dataset is not built yet: {which}. Cells get their ids with it.")
 
 
 cli.command("study")(run_studies)
@@ -162,7 +164,8 @@ def forget_cells(
 ) -> None:
     """Forget results, so that their cells are trained anew.
 
-    The runs go to MLflow's bin, from where `mlflow runs restore` brings them back to view.
+    The runs go to MLflow's bin, from where `mlflow runs restore` brings them back to view; their
+    saved models are removed for good.
     """
     from ec_sweep import app, planning
 
@@ -179,6 +182,7 @@ def forget_cells(
 
 
 cli.command("report")(write_reports)
+cli.command("predict")(classify_sequences)
 cli.command("cancel")(cancel_study)
 cli.command("doctor")(see_doctor)
 

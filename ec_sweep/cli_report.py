@@ -47,7 +47,7 @@ def write_reports(
 
     Numbers come from MLflow; NAME.provenance.json says from which runs.
     """
-    from ec_sweep import app, layouts, output, planning, spec
+    from ec_sweep import app, output, planning, spec
 
     wanted = _formats(formats)
     check_range("--table", table, 7)
@@ -67,8 +67,7 @@ def write_reports(
     elif report_all:
         publish(found)
     for name in names:
-        made = found.report(name)
-        output.print_table(layouts.study_table(made))
+        output.print_table(found.table(name))
         output.print_files("Wrote", found.study(name))
         _say_left_out(found, name)
 

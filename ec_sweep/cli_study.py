@@ -55,6 +55,13 @@ TrialTimeout = Annotated[
 Silence = Annotated[
     str, typer.Option(metavar="TIME", help="Take a worker that says nothing so long for hung.")
 ]
+SaveModels = Annotated[
+    Literal["best", "all", "none"],
+    typer.Option(
+        help="Keep trained models for ecsweep predict. best: of each dataset of the study the one "
+        "with the highest validation accuracy after its last epoch (never by the test set)."
+    ),
+]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait while another driver runs the study.")]
 
 
@@ -71,6 +78,7 @@ def run_studies(
     checkpoint_every: CheckpointEvery = "5m",
     trial_timeout: TrialTimeout = None,
     silence: Silence = "30m",
+    save_models: SaveModels = "best",
     wait: Wait = False,
     home: Home = HERE,
     storage: Storage = None,
@@ -91,7 +99,7 @@ def run_studies(
     if workers and executor == "inline":
         raise EcsweepError("--executor inline runs one trial at a time: leave --workers out.")
     timeout = None if trial_timeout is None else seconds("--trial-timeout", trial_timeout)
-    limits = Limits(seconds("--checkpoint-every", checkpoint_every), timeout)
+    limits = Limits(seconds("--checkpoint-every", checkpoint_every), timeout, save_models)
     hung = seconds("--silence", silence)
     told = typer.echo if wait else None
     options = app.Options(workers, executor, retry_failed, limits, hung, told)
@@ -139,7 +147,7 @@ def _run_all(where: "Place", studies: "list[Resolved]", options: "Options") -> l
 
 def _run_study(where: "Place", resolved: "Resolved", options: "Options") -> bool:
     """Run one study and show its table; returns whether nothing failed."""
-    from ec_sweep import app, layouts, output, tables
+    from ec_sweep import app, choosing, experiments, output, tables
     from ec_sweep.progress import progress
 
     name, scale = resolved.sweep.study, resolved.request.scale
@@ -157,5 +165,7 @@ def _run_study(where: "Place", resolved: "Resolved", options: "Options") -> bool
         raise EcsweepError(f"{name} has run, and its databases are away now: see ecsweep status.")
     made = app.publisher(where, scale, tables.FORMATS, only=[name])
     files = made.table_of(name)
-    output.print_end(found, layouts.study_table(made.report(name)), files, where.home)
+    output.print_end(found, made.table(name), files, where.home)
+    if tracker := experiments.find_tracker(where.home, resolved.name):
+        output.print_models(choosing.best_models(tracker), name, scale)
     return found.done

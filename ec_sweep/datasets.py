@@ -115,13 +115,14 @@ def get(home: Home, name: str) -> Dataset:
     return matching[-1]
 
 
-def for_scale(home: Home, name: str, scale: str) -> Dataset | None:
-    """Return the dataset that a study of this scale uses, ``None`` while it is not built.
+def for_scale(home: Home, name: str, scale: str, split: str = "random") -> Dataset | None:
+    """Return the dataset that a study of this scale and split uses, ``None`` if it is not built.
 
     Demo uses the embedded sample, paper the newest dataset built from a file.
     """
     check_name(name)
-    wanted = [dataset for dataset in find(home, name) if dataset.embedded == (scale == "demo")]
+    found = [dataset for dataset in find(home, name) if dataset.card["split"] == split]
+    wanted = [dataset for dataset in found if dataset.embedded == (scale == "demo")]
     if scale == "demo":
         digest = file_digest(packed("data") / SAMPLE)
         wanted = [dataset for dataset in wanted if dataset.card["source_sha256"] == digest]

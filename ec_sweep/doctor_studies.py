@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ec_sweep import doctor_models
 from ec_sweep.attempts import AttemptFolder, Result, now
 from ec_sweep.doctor_tracking import Runs, experiment
 from ec_sweep.errors import EcsweepError
@@ -106,6 +107,7 @@ class _Study:
             self._parents,
             functools.partial(self._predictions, deep),
             self._checkpoints,
+            functools.partial(doctor_models.superfluous, self._name, self._tracker),
         ]
         for look in looks:
             found = list(look())

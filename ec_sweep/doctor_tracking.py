@@ -96,7 +96,11 @@ def _relocate(home: Home, before: str) -> None:
     """Change where MLflow believes the artifacts to be, in one transaction."""
     new = home.artifacts.resolve().as_uri()
     with _writing(home.mlflow_db) as connection:
-        for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+        for table, column in (
+            ("experiments", "artifact_location"),
+            ("runs", "artifact_uri"),
+            ("logged_models", "artifact_location"),
+        ):
             connection.execute(
                 f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
                 f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ec_sweep import evaluation, machine, metrics
+from ec_sweep import baselines, evaluation, machine, metrics, saving
 from ec_sweep.attempts import AttemptFolder, Event, Result, Task, now
 from ec_sweep.evaluation import Part, Tokens
 from ec_sweep.models import MODELS
@@ -26,10 +26,11 @@ def fit_and_test(
     seconds = time.perf_counter() - start
 
     def predict(tokens: Tokens) -> Any:
-        # A class that no training sequence has is unknown to the estimator.
-        found = np.zeros((len(tokens), task.classes), np.float32)
-        found[:, estimator.classes_] = estimator.predict_proba(np.asarray(tokens))
-        return found
+        return baselines.probabilities(estimator, tokens, task.classes)
+
+    def weights() -> list[Any]:
+        train = parts["train"]
+        return baselines.learned(task.model, estimator, train.tokens, train.labels)
 
     epoch = {"epoch_seconds": seconds}
     for name, part in (("train", parts["train"]), ("val", parts["valid"])):
@@ -43,6 +44,7 @@ def fit_and_test(
         "fit_seconds": seconds, "epoch_seconds_median": seconds, "epochs_run": 1, "best_epoch": 1,
     }  # fmt: skip
     final |= evaluation.test(parts["test"], predict, predict, folder, 1)
+    saving.save(folder.model, task.about, weights, epoch, final)
     final["test_loss_best"], final["test_accuracy_best"] = (
         final["test_loss"], final["test_accuracy"],
     )  # fmt: skip

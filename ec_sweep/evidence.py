@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, NamedTuple, TypeVar
 
+from ec_sweep import published
 from ec_sweep.errors import EcsweepError
-from ec_sweep.report import Row
+from ec_sweep.report import Report, Row
 
 ACCURACY, ACCURACY_OF_BEST_EPOCH, LOSS = "test_accuracy", "test_accuracy_best", "test_loss"
 PARAMETERS = "parameters"
@@ -17,10 +18,37 @@ SINGLE = {"enzyme": 5, "ec37": 6}
 """The table of the single models on each dataset."""
 TEXT = 0
 """Stands among the tables for Section 4.2, whose small rates have none."""
+STUDIES = {**published.STUDIES, TEXT: ("cnn-small-lr",)}
+"""The studies that conclusions are drawn from."""
+CLASS_STUDY = "single-ec37"
+"""The study whose dataset stands for the paper's second; any other on ``ec37`` stands in for it."""
 NOT_AVAILABLE: Mapping[str, Any] = {"model": "gru", "units": 20, "depth": 5}
 """The cell that print lacks; no conclusion waits for it."""
 
 _V = TypeVar("_V")
+
+
+def judged_split(reports: Mapping[str, Report]) -> str:
+    """Return the one split on whose runs conclusions are judged: the paper's, where it was run.
+
+    The reports are keyed by study.
+    """
+    names = [name for some in STUDIES.values() for name in some if name in reports]
+    found = [split for name in names for split in reports[name].splits]
+    return found[0] if found and "random" not in found else "random"
+
+
+def class_card(reports: Mapping[str, Report]) -> tuple[str, dict[str, Any]] | None:
+    """Return the card of ``ec37`` that shows the paper's classes, after the name of its study.
+
+    That of ``CLASS_STUDY`` where it has one, else of the first study that has; the
+    reports are keyed by study.
+    """
+    data = "ec37", judged_split(reports)
+    for name in (CLASS_STUDY, *reports):
+        if name in reports and data in reports[name].cards:
+            return name, reports[name].cards[data]
+    return None
 
 
 class Fact(NamedTuple):

@@ -1,44 +1,31 @@
 """Figures of a report: only drawn here, 16 cm wide, legible without colour, labels as given."""
 
-import io
 import itertools
 import math
-import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ec_sweep.errors import EcsweepError
-from ec_sweep.paths import write_atomically
+from ec_sweep.drawing import (
+    COLOURS,
+    MARKERS,
+    WIDTH,
+    add_legend,
+    literal,
+    make_logarithmic,
+    new_figure,
+    styled,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FORMATS = ("svg", "png", "pdf")
-
-_WIDTH = 6.3  # inches: 16 cm
-# Okabe and Ito's colours without yellow, which is lost on white.
-_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999"]
-_MARKERS = "os^DvPX<>ph*"
 # Neighbours differ in lightness too, so that bars stay apart in black and white.
 _BARS = (("#0072B2", ""), ("#F3C969", "////"), ("#FFFFFF", ""), ("#CC79A7", "xxxx"))
-_STYLE: dict[Any, Any] = {
-    "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 8,
-    "figure.titlesize": 9.5, "axes.titlesize": 8.5, "axes.labelsize": 8,
-    "xtick.labelsize": 7.5, "ytick.labelsize": 7.5, "legend.fontsize": 7.5,
-    "legend.frameon": False, "legend.columnspacing": 1.2,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.7,
-    "axes.grid": True, "axes.axisbelow": True, "grid.alpha": 0.25, "grid.linewidth": 0.5,
-    "hatch.linewidth": 0.5, "patch.linewidth": 0.5, "savefig.dpi": 200, "pdf.fonttype": 42,
-    "svg.fonttype": "none", "svg.hashsalt": "ecsweep",
-    "text.parse_math": False,  # a label such as '$x_{' is a label, not a formula
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,6 +50,15 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """An accuracy as a share, and the ends of its 95 % interval."""
+
+    accuracy: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Confusion:
     """What one model took each class for: ``counts`` is ``int64[true, predicted]``."""
 
@@ -71,30 +67,19 @@ class Confusion:
     counts: npt.NDArray[np.int64]
 
 
-@contextmanager
-def _styled() -> Iterator[None]:
-    """Draw in our style, whatever the user's matplotlibrc says."""
-    import matplotlib
-
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)
-        yield
-
-
-@_styled()
+@styled()
 def learning_curves(title: str, curves: Sequence[Curve]) -> "Figure":
     """Draw loss and accuracy by epoch: validation solid and marked, training dashed."""
     from matplotlib import colormaps
     from matplotlib.ticker import MaxNLocator
 
-    figure = _figure(title, 2.8)
-    distinct = len(curves) <= len(_COLOURS)
-    colours = _COLOURS if distinct else colormaps["viridis"](np.linspace(0, 0.9, len(curves)))
+    figure = new_figure(title, 2.8)
+    distinct = len(curves) <= len(COLOURS)
+    colours = COLOURS if distinct else colormaps["viridis"](np.linspace(0, 0.9, len(curves)))
     handles: list[Any] = []
     for panel, name in enumerate(("loss", "accuracy")):
         axes = figure.add_subplot(1, 2, panel + 1)
-        for curve, colour, marker in zip(curves, colours, itertools.cycle(_MARKERS), strict=False):
+        for curve, colour, marker in zip(curves, colours, itertools.cycle(MARKERS), strict=False):
             train, validation = getattr(curve, f"train_{name}"), getattr(curve, f"val_{name}")
             axes.plot(
                 range(1, len(train) + 1), train, color=colour, linestyle="--", linewidth=0.7,
@@ -107,39 +92,39 @@ def learning_curves(title: str, curves: Sequence[Curve]) -> "Figure":
                 marker=marker, markersize=3.5, markevery=(len(handles) % every, every),
             )  # fmt: skip
         values = [value for line in axes.lines for value in np.asarray(line.get_ydata())]
-        logarithmic = name == "loss" and _logarithmic(axes, "y", values, 100)
+        logarithmic = name == "loss" and make_logarithmic(axes, "y", values, 100)
         axes.set_title("Loss (logarithmic)" if logarithmic else name.capitalize())
         axes.set_xlabel("Epoch (training dashed or hollow)")
         axes.set_xlim(0.5, max([1, *(np.size(line.get_xdata()) for line in axes.lines)]) + 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
-    _legend(figure, handles[: len(curves)], [curve.label for curve in curves])
+    add_legend(figure, handles[: len(curves)], [curve.label for curve in curves])
     return figure
 
 
-@_styled()
+@styled()
 def accuracy_over_time(title: str, points: Sequence[Point], time_label: str) -> "Figure":
     """Draw accuracy against time, every model by name, with the Pareto front.
 
     Models on the front are filled, others hollow; a point that is not finite is left out.
     """
-    figure = _figure(title, 3.8)
+    figure = new_figure(title, 3.8)
     axes = figure.add_subplot()
     points = [p for p in points if math.isfinite(p.seconds) and math.isfinite(p.accuracy)]
     front = pareto_front(points)
     seconds, accuracies = [p.seconds for p in points], [p.accuracy for p in points]
-    _logarithmic(axes, "x", seconds, 20 if min(seconds, default=0) > 0 else math.inf)
+    make_logarithmic(axes, "x", seconds, 20 if min(seconds, default=0) > 0 else math.inf)
     axes.step(
         [point.seconds for point in front], [point.accuracy for point in front], where="post",
-        color=_COLOURS[1], linewidth=1.2, label="Pareto front: none is faster and more accurate",
+        color=COLOURS[1], linewidth=1.2, label="Pareto front: none is faster and more accurate",
     )  # fmt: skip
     axes.errorbar(
         seconds, accuracies, yerr=[point.half_interval or math.nan for point in points],
         fmt="none", ecolor="0.45", elinewidth=0.9, capsize=3,
         label="95 % interval" if any(point.half_interval for point in points) else None,
     )  # fmt: skip
-    fills = [_COLOURS[0] if point in front else "white" for point in points]
-    axes.scatter(seconds, accuracies, 26, fills, edgecolors=_COLOURS[0], zorder=3)
-    axes.set(xlabel=_literal(time_label, 90), ylabel="Accuracy", xmargin=0.1, ymargin=0.12)
+    fills = [COLOURS[0] if point in front else "white" for point in points]
+    axes.scatter(seconds, accuracies, 26, fills, edgecolors=COLOURS[0], zorder=3)
+    axes.set(xlabel=literal(time_label, 90), ylabel="Accuracy", xmargin=0.1, ymargin=0.12)
     figure.legend(loc="outside lower center", ncols=2)
     _name_points(figure, points, front)
     return figure
@@ -156,7 +141,36 @@ def pareto_front(points: Sequence[Point]) -> list[Point]:
     return front
 
 
-@_styled()
+@styled()
+def accuracy_by_split(
+    title: str, splits: Mapping[str, Mapping[str, Estimate]], interval: str
+) -> "Figure":
+    """Draw the test accuracy of each model, one mark a split; ``interval`` says what the bars are.
+
+    Estimates by model by split; a lacking model has no mark.
+    """
+    models = list(dict.fromkeys(name for found in splits.values() for name in found))
+    figure = new_figure(title, 0.7 + 0.34 * max(2, len(models)))
+    axes = figure.add_subplot()
+    handles: list[Any] = []
+    for number, (found, colour, marker) in enumerate(
+        zip(splits.values(), itertools.cycle(COLOURS), itertools.cycle(MARKERS), strict=False)
+    ):
+        offset = 0.22 * (number - (len(splits) - 1) / 2)  # beside each other, the first on top
+        values = [(e.accuracy, e.accuracy - e.low, e.high - e.accuracy) for e in found.values()]
+        accuracies, below, above = zip(*values, strict=True) if values else ((), (), ())
+        handles += axes.errorbar(
+            accuracies, [models.index(name) + offset for name in found], xerr=[below, above],
+            fmt=marker, color=colour, markersize=4.5, elinewidth=0.9, capsize=2,
+        )[:1]  # fmt: skip
+    axes.set_yticks(range(len(models)), [literal(name, 30) for name in models])
+    axes.set(ylim=(len(models) - 0.5, -0.5), xlabel=f"Test accuracy (bars: {interval})")
+    axes.tick_params("y", length=0, grid_alpha=0)
+    add_legend(figure, handles, list(splits))
+    return figure
+
+
+@styled()
 def confusion_matrices(title: str, matrices: Sequence[Confusion]) -> "Figure":
     """Draw one matrix a model, coloured by the share of each true class (row).
 
@@ -168,15 +182,15 @@ def confusion_matrices(title: str, matrices: Sequence[Confusion]) -> "Figure":
     rows = max(1, math.ceil(len(matrices) / columns))
     columns = max(1, math.ceil(len(matrices) / rows))
     inches = 0.064 * max((min(30, len(n)) for m in matrices for n in m.classes), default=1)
-    side = min((_WIDTH - 0.4 - inches) / columns - 0.1, 2.9 if size <= 13 else 4.6)
+    side = min((WIDTH - 0.4 - inches) / columns - 0.1, 2.9 if size <= 13 else 4.6)
     steep = inches > side / size  # the longest name is wider than its column
-    figure = _figure(title, 0.4 + rows * (side + 0.4 + (inches if steep else 0.1)))
+    figure = new_figure(title, 0.4 + rows * (side + 0.4 + (inches if steep else 0.1)))
     figure.set_layout_engine("compressed")
     for index, matrix in enumerate(matrices):
         axes = figure.add_subplot(rows, columns, index + 1)
         mesh = _matrix(axes, matrix, min(8, 32 * side / size))
         axes.tick_params("x", rotation=90 if steep else 0)
-        axes.set_title(_literal(matrix.label, 76 // columns))
+        axes.set_title(literal(matrix.label, 76 // columns))
         if index % columns == 0:
             axes.set_ylabel("True class")
         elif list(matrix.classes) == list(matrices[index - 1].classes):
@@ -187,7 +201,7 @@ def confusion_matrices(title: str, matrices: Sequence[Confusion]) -> "Figure":
     return figure
 
 
-@_styled()
+@styled()
 def class_shares(title: str, samples: Mapping[str, Mapping[str, int]]) -> "Figure":
     """Draw the number of sequences of each class, one bar a sample (the paper's Figure 4).
 
@@ -196,13 +210,13 @@ def class_shares(title: str, samples: Mapping[str, Mapping[str, int]]) -> "Figur
     classes = list(dict.fromkeys(name for counts in samples.values() for name in counts))
     rows = math.ceil(max(1, len(classes) * len(samples)) / 56)
     per_row = max(1, math.ceil(len(classes) / rows))
-    figure = _figure(title, 0.6 + (2.9 if rows == 1 else 2.2) * rows)
+    figure = new_figure(title, 0.6 + (2.9 if rows == 1 else 2.2) * rows)
     every = [count for counts in samples.values() for count in counts.values()]
     low, top = min([count for count in every if count > 0], default=1) / 2, max([*every, 1])
     for row in range(rows):
         axes = figure.add_subplot(rows, 1, row + 1)
         shown = classes[row * per_row : (row + 1) * per_row]
-        logarithmic = _logarithmic(axes, "y", every, 100)
+        logarithmic = make_logarithmic(axes, "y", every, 100)
         handles = [
             _bars(axes, [counts.get(name, 0) for name in shown], place, len(samples), per_row)
             for place, counts in enumerate(samples.values())
@@ -213,64 +227,10 @@ def class_shares(title: str, samples: Mapping[str, Mapping[str, int]]) -> "Figur
         axes.set(xlim=(middle - half, middle + half), ylim=(low if logarithmic else 0, ceiling))
         axes.set_ylabel("Sequences")
         steep = 90 if max(map(len, shown), default=0) * max(4, per_row) > 85 else 0
-        axes.set_xticks(range(len(shown)), [_literal(name, 30) for name in shown], rotation=steep)
+        axes.set_xticks(range(len(shown)), [literal(name, 30) for name in shown], rotation=steep)
         axes.tick_params("x", length=0, grid_alpha=0)
-    _legend(figure, handles, list(samples))
+    add_legend(figure, handles, list(samples))
     return figure
-
-
-@_styled()
-def save(figure: "Figure", path: Path, formats: Sequence[str]) -> list[Path]:
-    """Write ``path`` (without suffix) in each format, the same bytes every time; returns files."""
-    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    files = {suffix: path.with_name(f"{path.name}.{suffix}") for suffix in formats}
-    for suffix, file in files.items():
-        content = io.BytesIO()
-        figure.savefig(content, format=suffix, metadata=undated.get(suffix))
-        try:
-            write_atomically(file, content.getvalue())
-        except OSError as error:
-            raise EcsweepError(f"{file}: cannot be written ({error.strerror}).") from error
-    return list(files.values())
-
-
-def _figure(title: str, height: float) -> "Figure":
-    """Return an empty figure ``height`` inches high, under a title that wraps."""
-    from matplotlib.figure import Figure
-
-    text = _literal(title, 88)
-    figure = Figure((_WIDTH, height + 0.16 * len(text.split("\n"))), layout="constrained")
-    figure.suptitle(text)
-    return figure
-
-
-def _literal(text: str, width: int) -> str:
-    """Wrap a text, with spaces for what neither XML nor a font can show."""
-    return textwrap.fill("".join(a if a.isprintable() else " " for a in text), width)
-
-
-def _legend(figure: "Figure", handles: Sequence[Any], texts: Sequence[str]) -> None:
-    """Put a legend under a figure, in columns, and make the figure higher by as much."""
-    labels = [_literal(text, 50) for text in texts]
-    lines = [line for label in labels for line in label.split("\n")]
-    columns = max(1, min(4, len(labels), 92 // (max(map(len, lines), default=0) + 6)))
-    figure.set_figheight(figure.get_figheight() + 0.16 * math.ceil(len(lines) / columns))
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
-
-
-def _logarithmic(axes: "Axes", which: str, values: Iterable[float], span: float) -> bool:
-    """Make an axis logarithmic if its values span more; says whether it did."""
-    from matplotlib.ticker import LogLocator, NullLocator
-
-    positive = [value for value in values if 0 < value < math.inf] or [1]
-    ratio, axis = max(positive) / min(positive), getattr(axes, f"{which}axis")
-    if ratio > span:
-        axes.set(**{f"{which}scale": "log"})
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio < 1000 else (1,)))
-        axis.set_minor_locator(NullLocator())
-    if ratio > span or max(positive) >= 1000:
-        axis.set_major_formatter(lambda v, _: f"{v:,.0f}" if abs(v) >= 1000 else f"{v:.5g}")
-    return ratio > span
 
 
 def _name_points(figure: "Figure", points: Sequence[Point], front: Sequence[Point]) -> None:
@@ -292,7 +252,7 @@ def _name_points(figure: "Figure", points: Sequence[Point], front: Sequence[Poin
             "xy": (point.seconds, point.accuracy),
             "textcoords": "offset points",
         }
-        label = axes.annotate(_literal(point.label, 32), xytext=(0, 0), fontsize=7.5, **near)
+        label = axes.annotate(literal(point.label, 32), xytext=(0, 0), fontsize=7.5, **near)
         label.set_in_layout(False)  # placing it must not move what it was placed by
         for distance, x, y in [*spots, spots[0]]:
             label.set(position=(x * distance, y * distance))
@@ -315,7 +275,7 @@ def _matrix(axes: "Axes", matrix: Confusion, size: float) -> Any:
     share = np.ma.masked_where(of_row == 0, 100 * counts / np.maximum(of_row, 1))
     colours = colormaps["Blues"].with_extremes(bad="#DDDDDD")
     mesh = axes.pcolormesh(share, cmap=colours, vmin=0, vmax=100, edgecolors="w", linewidth=0.4)
-    ticks, names = np.arange(len(counts)) + 0.5, [_literal(name, 30) for name in matrix.classes]
+    ticks, names = np.arange(len(counts)) + 0.5, [literal(name, 30) for name in matrix.classes]
     axes.set_xticks(ticks, names)
     axes.set_yticks(ticks, names)
     axes.set(aspect="equal", ylim=(len(counts), 0))
@@ -334,7 +294,7 @@ def _matrix(axes: "Axes", matrix: Confusion, size: float) -> Any:
 def _bars(axes: "Axes", counts: Sequence[int], place: int, samples: int, classes: int) -> Any:
     """Draw the ``place``-th of so many samples beside the others, its numbers on the bars."""
     width = 0.9 / samples
-    points = 72 * (_WIDTH - 0.7) * width / max(4, classes)  # what a bar is wide
+    points = 72 * (WIDTH - 0.7) * width / max(4, classes)  # what a bar is wide
     steep = points < 36
     colour, hatch = _BARS[place % len(_BARS)]
     lefts = np.arange(len(counts)) + (place - samples / 2) * width

@@ -54,6 +54,7 @@ def import_files(
     from filelock import FileLock
 
     sources.check_name(name)
+    opened(paths, options)
     home.prepare()
     folder = home.sources / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,10 +82,7 @@ def write(
     watch: Watch = lambda *_: None,
 ) -> Source:
     """Write the columns of a source into an empty folder."""
-    _reject_twice(paths)
-    readings = [formats.open_file(path, options) for path in paths]
-    if options.labels:
-        readings.append(formats.open_labels(options.labels, options))
+    readings = opened(paths, options)
     numbers = Numbers(transfers)
     with ThreadPoolExecutor(threads()) as pool:
         digests = [pool.submit(file_digest, reading.path) for reading in readings]
@@ -128,10 +126,19 @@ def threads() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _reject_twice(paths: Sequence[Path]) -> None:
+def opened(paths: Sequence[Path], options: Options) -> list[Reading]:
+    """Return files ready to be read, a table of labels last.
+
+    Raises:
+        EcsweepError: the beginning of one shows that it cannot be used.
+    """
     counts = Counter(path.resolve() for path in paths)
     if twice := [path for path, count in counts.items() if count > 1]:
         raise EcsweepError(f"{twice[0]} is given twice.")
+    readings = [formats.open_file(path, options) for path in paths]
+    if options.labels:
+        readings.append(formats.open_labels(options.labels, options))
+    return readings
 
 
 def _checked(

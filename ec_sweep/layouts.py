@@ -10,7 +10,7 @@ from ec_sweep.report import TIMES, Report, Row
 MISSING = "N/A"
 _SAME_AS_ACCURACY = {"test_recall_micro", "test_precision_micro", "test_f1_micro"}
 """Micro averages of a classifier that gives each sequence one label (paper, Tables 5-7)."""
-_NOTHING = "-"
+NOTHING = "-"
 """Stands for a hyperparameter that a model does not have."""
 _HEADINGS = {
     "filter_size": "Filter size",
@@ -54,6 +54,8 @@ class Table:
     """Columns of words, which print over several lines, with their share of the page."""
     files_only: frozenset[str] = frozenset()
     """Columns that a terminal leaves out: they say the same as another one."""
+    apart: int = 0
+    """Rows at the end that are set apart by a line: they say what the others rest on."""
 
 
 @dataclass(frozen=True)
@@ -116,9 +118,16 @@ def study_table(report: Report) -> Table:
 def paper_table(report: Report) -> Table:
     """Lay the rows of a paper's table out, numbered as there."""
     assert report.table is not None
-    table = _table(report, PAPER[report.table])
+    table = _table(report, paper_layout(report))
     caption = f"{report.title} (Table {report.table} of the paper). {report.source}."
     return replace(table, caption=caption, label=f"tab:paper-{report.table}")
+
+
+def paper_layout(report: Report) -> Layout:
+    """Return the layout of a paper's table, with a column more where rows differ in split."""
+    layout = PAPER.get(report.table or 0, Layout(tuple(report.axes)))
+    several = len(report.splits) > 1 and "split" not in layout.rows
+    return replace(layout, rows=(*layout.rows, "split")) if several else layout
 
 
 def _fits(layout: Layout, report: Report) -> bool:
@@ -178,16 +187,19 @@ def number(row: Row | None, column: Column, source: str) -> str:
         return ""
     ours, theirs = row.metrics.get(column.metric), row.published.get(column.metric)
     if source == "paper":
-        return MISSING if theirs is None else _as(column, theirs)
+        return MISSING if theirs is None else as_text(column, theirs)
     if source == "difference":
-        return "" if ours is None or theirs is None else _as(column, ours - theirs, "+")
+        return "" if ours is None or theirs is None else as_text(column, ours - theirs, "+")
     if ours is None:
         return MISSING
     interval = row.ci95.get(column.metric)
-    return _as(column, ours) + (f" ± {_as(column, interval)}" if interval is not None else "")
+    return as_text(column, ours) + (
+        f" ± {as_text(column, interval)}" if interval is not None else ""
+    )
 
 
-def _as(column: Column, value: float, sign: str = "") -> str:
+def as_text(column: Column, value: float, sign: str = "") -> str:
+    """Return a number as a column prints it."""
     if column.kind == "score":
         return f"{value:{sign}.4f}"
     if column.kind == "count":
@@ -255,7 +267,7 @@ def values_of(row: Row, axes: Sequence[str]) -> tuple[str, ...]:
 
 def _value(row: Row, axis: str) -> str:
     if axis not in row.params:
-        return _NOTHING
+        return NOTHING
     text = shown(row.params[axis])
     return _VALUES.get((axis, text), text)
 

@@ -31,6 +31,8 @@ def connect(home: Home) -> "MlflowClient":
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    # Whatever project the current folder belongs to is not what a saved model needs.
+    os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")
     # The driver itself waits and tries again, where MLflow would not answer for minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")

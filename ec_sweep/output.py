@@ -19,6 +19,7 @@ from ec_sweep.plan import shown as in_words
 from ec_sweep.planning import StudyStatus
 from ec_sweep.space import Axis, Choice
 from ec_sweep.spec import Sampled
+from ec_sweep.stored import SavedModel
 
 
 def print_table(table: Table) -> None:
@@ -165,6 +166,15 @@ def print_end(found: StudyStatus, table: Table, files: Sequence[Path], home: Hom
     typer.echo(f"More    ecsweep report {study}{option}   (figures, classes, comparisons)")
     place = relative(home.mlflow_db) if is_local(home) else shown(tracking_uri(home))
     typer.echo(f"Runs    ecsweep ui   ({place})")
+
+
+def print_models(best: Sequence[SavedModel], study: str, scale: str) -> None:
+    """Print how the best saved model of each dataset is used."""
+    option = "" if scale == "demo" else f" --scale {scale}"
+    for model in best:
+        cell = f" --cell {model.cell}" if len(best) > 1 else ""
+        accuracy = f"validation accuracy {model.val_accuracy:.4f}, cell {model.cell}"
+        typer.echo(f"Model   ecsweep predict FASTA --study {study}{option}{cell}   ({accuracy})")
 
 
 def _stem(file: Path) -> str:

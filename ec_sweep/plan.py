@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from ec_sweep.datasets import Dataset
-from ec_sweep.spec import Cell
+from ec_sweep.saving import About, Keep
+from ec_sweep.spec import Cell, Data
+from ec_sweep.tracking import code_version
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Plan:
     study: str
     """``name@scale``."""
     cells: Sequence[Cell]
-    datasets: Mapping[str, Dataset]
+    datasets: Mapping[Data, Dataset]
     axes: Mapping[str, list[Any]]
     """The values of each grid axis."""
 
@@ -32,6 +34,25 @@ class Plan:
         if self._replicated:
             values["seed"] = cell.seed
         return " ".join(f"{name}={shown(value)}" for name, value in values.items()) or cell.model
+
+    def about(self, cell: Cell, keep: Keep) -> About | None:
+        """Return what the model trained for a cell is to say of itself, if it is to be saved."""
+        if keep == "none":
+            return None
+        card = self.datasets[cell.data].card
+        return About(
+            model=cell.model,
+            hyperparameters=cell.hyperparameters,
+            classes=tuple(card["classes"]),
+            dataset={name: str(card[name]) for name in ("name", "fingerprint", "split", "source")},
+            shortest=card["filters"]["shortest"],
+            longest=card["filters"]["longest"],
+            study=self.study,
+            cell=str(cell.id),
+            seed=cell.seed,
+            keep=keep,
+            ecsweep=code_version(),
+        )
 
 
 def shown(value: object) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ec_sweep import building, datasets, sampling, spec
+from ec_sweep import cell_data, sampling, spec
 from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError, nearest
 from ec_sweep.experiments import find_tracker
@@ -16,7 +16,7 @@ from ec_sweep.ledger import DONE, Attempt, Ledger, State, state_of
 from ec_sweep.ledger_store import known_attempts
 from ec_sweep.paths import Home, packed
 from ec_sweep.plan import Plan, shown
-from ec_sweep.spec import Cell, Request, Sampled, Sweep
+from ec_sweep.spec import Cell, Data, Request, Sampled, Sweep
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class Resolved:
     """What was last asked for, where that has seeds or overrides."""
     cells: list[Cell]
     """All of a grid; of a sampled sweep those drawn so far that are known here."""
-    datasets: dict[str, Dataset]
-    """Those that are built, by name."""
+    datasets: dict[Data, Dataset]
+    """Those that are built, by name and split."""
     sampled: Sampled | None = None
     """What cells are drawn from; ``None`` for a grid."""
 
@@ -80,9 +80,10 @@ class Resolved:
         return self.sampled.extremes() if self.sampled else self.cells
 
     @property
-    def names(self) -> set[str]:
-        """The datasets that the study needs."""
-        return {cell.dataset for cell in self.examples}
+    def missing(self) -> list[Data]:
+        """The datasets that the study needs and that are not built."""
+        needed = dict.fromkeys(cell.data for cell in self.examples)
+        return [data for data in needed if data not in self.datasets]
 
     @property
     def to_draw(self) -> int:
@@ -224,21 +225,9 @@ def resolve(
     if before and request.seeds is None and not request.overrides:
         request = before
     cells, sampled = spec.cells(sweep, request, str(path)), spec.sampled(sweep, request, str(path))
-    built = {}
     examples = sampled.extremes() if sampled else cells
-    for name in dict.fromkeys(cell.dataset for cell in examples):
-        dataset = datasets.for_scale(place.home, name, request.scale)
-        if dataset is None and build:
-            dataset = building.build_embedded(place.home, name)
-        if dataset is not None:
-            built[name] = dataset
-    for cell in examples:
-        if cell.dataset in built:
-            hp = cell.hyperparameters
-            problem = built[cell.dataset].check(hp.length, hp.train_size)
-            if problem:
-                raise EcsweepError(f"{path}: impossible cell: {problem}.")
-    fingerprints = {name: dataset.fingerprint for name, dataset in built.items()}
+    built = cell_data.find(place.home, request.scale, examples, str(path), build=build)
+    fingerprints = {data: dataset.fingerprint for data, dataset in built.items()}
     cells = [cell.on(fingerprints) for cell in cells]
     if sampled:
         sampled = replace(sampled, fingerprints=fingerprints)
@@ -257,13 +246,7 @@ def _last_request(place: Place, sweep: Sweep, scale: str) -> Request | None:
 def check_runnable(resolved: Resolved) -> None:
     """Raise an error when a study cannot run for want of what only the user can give."""
     sampling.check_sampler(resolved.sweep.sampler)
-    needed = resolved.names - resolved.datasets.keys()
-    if needed and resolved.request.scale != "demo":
-        name = min(needed)
-        raise EcsweepError(
-            f"{resolved.request.scale} scale needs the dataset {name} built from your proteins. "
-            f"Build it with: ecsweep data build {name} --from FILE.tsv.gz"
-        )
+    cell_data.check_built(resolved.missing, resolved.request.scale)
 
 
 def status(place: Place, resolved: Resolved, ledger: Ledger | None = None) -> StudyStatus:
@@ -303,22 +286,10 @@ def plan_document(resolved: Resolved) -> dict[str, Any]:
 
 def _source(resolved: Resolved) -> str:
     """Say on what data, and how much of it, the cells are trained."""
-    parts = []
-    for name, dataset in resolved.datasets.items():
-        some = [cell.hyperparameters for cell in resolved.examples if cell.dataset == name]
-        sizes = sorted({tuple(dataset.sizes(hp.train_size).values()) for hp in some})
-        counts = " or ".join(
-            f"{train:,} training, {valid:,} validation and {test:,} test sequences"
-            for train, valid, test in sizes
-        )
-        lengths = " or ".join(map(str, sorted({hp.length for hp in some})))
-        parts.append(
-            f"dataset {name} from {dataset.card['source']}, {counts}, length {lengths}, "
-            f"{dataset.card['split']} split"
-        )
+    data = cell_data.in_words(resolved.datasets, resolved.examples)
     scale, overrides = resolved.request.scale.capitalize(), resolved.request.overrides
     changed = ", ".join(f"{name} {shown(value)}" for name, value in overrides)
-    return f"{scale} scale{f', changed to {changed}' if changed else ''}: {'; '.join(parts)}"
+    return f"{scale} scale{f', changed to {changed}' if changed else ''}: {data}"
 
 
 def _as_yaml(value: object) -> str:

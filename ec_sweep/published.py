@@ -38,7 +38,7 @@ _METRICS = {
 }
 """Our name of each metric; the paper's test time fits one sequence at a time (inference)."""
 _ALL: dict[str, Any] = {
-    "length": 1000, "batch_size": 32, "epochs": 30, "early_stopping": "paper",
+    "split": "random", "length": 1000, "batch_size": 32, "epochs": 30, "early_stopping": "paper",
     "hidden": [512, 512], "filters": 128,
 }  # fmt: skip
 _CHOSEN = {"filter_size": 9, "filter_sizes": [3, 4, 5], "units": 50, "depth": 2}

@@ -12,7 +12,20 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from ec_sweep import analysis, claims, figures, layouts, published, report, supplement, tables
+from ec_sweep import (
+    analysis,
+    claims,
+    drawing,
+    evidence,
+    figures,
+    layouts,
+    leakage,
+    pictures,
+    published,
+    report,
+    supplement,
+    tables,
+)
 from ec_sweep.errors import EcsweepError
 from ec_sweep.layouts import Table
 from ec_sweep.machine import usable_cores
@@ -20,14 +33,13 @@ from ec_sweep.paths import write_atomically
 from ec_sweep.report import Report, Row
 from ec_sweep.stored import Measured
 
-FORMATS = (*tables.FORMATS, *figures.FORMATS)
+FORMATS = (*tables.FORMATS, *drawing.FORMATS)
 DEFAULT_FORMATS = (*tables.FORMATS, "svg")
 PAPER_TABLES = range(1, 8)
 _MOST_PAIRS = 60
 """Comparisons that are worth a page; more are for programs, in CSV alone."""
 _MOST_ROWS = 100
 """Rows that are looked at one by one and compared, every two of them; of more, the best."""
-_CURVES = ("train_loss", "val_loss", "train_accuracy", "val_accuracy")
 
 
 class MissingStudyError(EcsweepError):
@@ -92,11 +104,20 @@ class Publisher:
                     self.problems[name] = str(error)
                     yield str(error), []
 
+    def table(self, study: str) -> Table:
+        """Return a study's own table: by split where it has several, else by its axes."""
+        made = self.report(study)
+        by_split = len(made.splits) > 1 and not made.metric
+        return leakage.splits_table(made) if by_split else layouts.study_table(made)
+
     def table_of(self, study: str) -> list[Path]:
         """Write a study's own table and its provenance."""
         made = self.report(study)
-        texts = {"csv": tables.tidy_csv(made)}
-        return self._write(study, layouts.study_table(made), made.provenance, texts)
+        table, texts = self.table(study), {"csv": tables.tidy_csv(made)}
+        files = self._write(study, table, made.provenance, texts)
+        if len(made.splits) > 1:
+            files += self._write(f"{study}-splits", table, made.provenance, csv_only=True)
+        return files
 
     def study(self, study: str) -> list[Path]:
         """Write everything that there is of a study: tables, comparisons, classes, figures."""
@@ -123,7 +144,9 @@ class Publisher:
             many = len(compared) > _MOST_PAIRS
             origin = self._of_runs(study, runs)
             files += self._write(f"{study}-comparisons", table, origin, csv_only=many)
-        return files + self._figures(some, tracker, best)
+        for name, draw in pictures.of_study(some, tracker, best) if self._draws else ():
+            files += self._draw(name, draw)
+        return files
 
     def _looked_at(self, made: Report) -> Report:
         """Return the rows with results, of too many the best and the best of each model.
@@ -172,9 +195,10 @@ class Publisher:
     def claims(self) -> tuple[list[Table], list[Path]]:
         """Check the paper's conclusions against the runs and against its own tables."""
         changed = [name for name, made in self.reports.items() if made.changed]
-        ours = supplement.claims_table(claims.from_runs(self.reports), self.scale, changed)
+        verdicts, split = claims.from_runs(self.reports), evidence.judged_split(self.reports)
+        ours = supplement.claims_table(verdicts, self.scale, split, changed)
         printed = supplement.claims_table(claims.from_print(), None)
-        used = {name for names in published.STUDIES.values() for name in names} | {"cnn-small-lr"}
+        used = {name for names in evidence.STUDIES.values() for name in names}
         origin = {n: made.provenance for n, made in self.reports.items() if n in used}
         files = self._write("claims", ours, {"scale": self.scale, "studies": origin})
         files += self._write("claims-printed", printed, None)
@@ -182,11 +206,13 @@ class Publisher:
 
     def _classes(self) -> tuple[Table, list[Path]]:
         """Write Table 1 and Figure 4 from the card of the dataset ``ec37``."""
-        found = claims.class_card(self.reports)
+        found = evidence.class_card(self.reports)
         if found is None:
-            raise self._missing("Table 1", [claims.CLASS_STUDY])
+            raise self._missing("Table 1", [evidence.CLASS_STUDY])
         study, card = found
-        table = supplement.class_table(card, self.scale, compared=self.scale == "paper")
+        split = evidence.judged_split(self.reports)
+        compared = (self.scale, split) == ("paper", "random")
+        table = supplement.class_table(card, self.scale, split, compared=compared)
         origin = {
             "study": study,
             "scale": self.scale,
@@ -204,63 +230,15 @@ class Publisher:
         baselines = self.reports.get("baselines")
         if baselines is None:
             return [], {}
-        known = {_sequences(made, row.params) for row in made.rows}
-        rows = [row for row in baselines.rows if _sequences(baselines, row.params) in known]
+        known = {_sequences(made, row) for row in made.rows}
+        rows = [row for row in baselines.rows if _sequences(baselines, row) in known]
         params = [row.params for row in rows]
         cells = baselines.provenance["cells"]
         return rows, {cell: o for cell, o in cells.items() if o["params"] in params}
 
-    def _figures(
-        self, made: Report, tracker: Measured, best: Sequence[analysis.Selected]
-    ) -> list[Path]:
-        if not self._draws:
-            return []
-        seed = ", first seed" if any(row.n > 1 for row in made.rows) else ""
-        scale = f"{made.scale} scale{', changed' if made.changed else ''}"
-        title = f"{made.title or made.study} ({scale}{{}})"
-        curves = [
-            figures.Curve(
-                analysis.label_of(made, row),
-                *(tracker.history(row.runs[min(row.runs)], metric) for metric in _CURVES),
-            )
-            for row in made.rows
-            if row.runs and row.metrics.get("epochs_run", 0) > 1
-        ]
-        files = []
-        if curves:
-            by = ", ".join(layouts.heading(axis).lower() for axis in made.axes)
-            one = title.format(seed) + (f", curves by {by}" if by else "")
-            draw: Callable[[], Any] = partial(figures.learning_curves, one, curves)
-            files += self._draw(f"{made.study}-learning", draw)
-        for dataset, card in made.cards.items():
-            suffix, some = ("", "") if len(made.cards) == 1 else (f"-{dataset}", f", {dataset}")
-            points = [
-                figures.Point(
-                    analysis.label_of(made, row),
-                    row.metrics["epoch_seconds_median"],
-                    row.metrics["test_accuracy"],
-                    row.ci95.get("test_accuracy"),
-                )
-                for row in made.rows
-                if "epoch_seconds_median" in row.metrics and row.params["dataset"] == dataset
-            ]
-            matrices = [
-                figures.Confusion(cell.label, card["classes"], cell.confusion)
-                for cell in best
-                if cell.dataset == dataset
-            ]
-            if points:
-                seconds = "Training time (seconds an epoch)"
-                draw = partial(figures.accuracy_over_time, title.format(some), points, seconds)
-                files += self._draw(f"{made.study}-time{suffix}", draw)
-            if matrices:
-                draw = partial(figures.confusion_matrices, title.format(some + seed), matrices)
-                files += self._draw(f"{made.study}-confusion{suffix}", draw)
-        return files
-
     @property
     def _draws(self) -> list[str]:
-        return [kind for kind in self._formats if kind in figures.FORMATS]
+        return [kind for kind in self._formats if kind in drawing.FORMATS]
 
     def _draw(self, name: str, make: Callable[[], Any]) -> list[Path]:
         """Draw a figure where one of its formats is asked for."""
@@ -326,7 +304,7 @@ class Publisher:
 
 
 def _draw(make: Callable[[], Any], path: Path, kinds: Sequence[str]) -> list[Path]:
-    return figures.save(make(), path, kinds)
+    return drawing.save(make(), path, kinds)
 
 
 def _ignore_interrupts() -> None:
@@ -334,10 +312,9 @@ def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _sequences(made: Report, params: Mapping[str, Any]) -> tuple[Any, ...]:
+def _sequences(made: Report, row: Row) -> tuple[Any, ...]:
     """Return what decides on which sequences, and on how much of each, a cell was trained."""
-    card = made.cards[params["dataset"]]
-    return card["fingerprint"], params["train_size"], params["length"]
+    return made.cards[row.data]["fingerprint"], row.params["train_size"], row.params["length"]
 
 
 def _ordinal(number: int) -> str:

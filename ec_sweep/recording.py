@@ -25,7 +25,7 @@ class Recorder:
         self._ledger, self._tracker = ledger, tracker
 
     def record(self, attempt: Attempt, result: Result) -> Result:
-        """Write an attempt's end: MLflow run, then Optuna trial, then its files go.
+        """Write an attempt's end: MLflow run and model, then Optuna trial, then its files go.
 
         Returns the result as it was recorded: out of memory beside other trials
         says nothing yet of the cell, which is to be tried alone.
@@ -36,6 +36,8 @@ class Recorder:
         if result.outcome != "interrupted" and folder.path.exists() and not folder.result():
             folder.write_result(result)  # a verdict that its worker could not leave
         self._tracker.finish(attempt.run_id, result, folder)
+        if result.outcome == "complete":
+            self._tracker.models.record(attempt.run_id, folder)
         self._ledger.finish(attempt.number, result, attempt.reached)
         self._remove_files(attempt, over=result.outcome != "interrupted")
         return result
@@ -81,6 +83,7 @@ class Recorder:
         if forgotten := self._ledger.forgotten_runs():
             active = {run.run_id for run in self._tracker.runs()}
             self._tracker.forget(sorted(forgotten & active))
+        self._tracker.models.tidy(living)
         for run_id in self._tracker.unfinished():
             if run_id in known:
                 continue

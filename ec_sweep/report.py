@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ec_sweep import published
+from ec_sweep.cell import Data
 from ec_sweep.errors import EcsweepError
 from ec_sweep.stored import Measured, TrackedRun
 
@@ -48,6 +49,13 @@ class Row:
     """The complete run of each seed."""
     by_seed: dict[int, dict[str, float]] = field(default_factory=dict)
     """The metrics of each seed."""
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Sequences of each part that are used."""
+
+    @property
+    def data(self) -> Data:
+        """The name of its dataset, and the split."""
+        return str(self.params["dataset"]), str(self.params["split"])
 
 
 @dataclass(frozen=True)
@@ -65,8 +73,8 @@ class Report:
     provenance: dict[str, Any]
     timing: str = "shared"
     """``exclusive`` where each trial had the machine to itself."""
-    cards: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """The datasets' cards by name."""
+    cards: dict[Data, dict[str, Any]] = field(default_factory=dict)
+    """The datasets' cards by name and split."""
     changed: bool = False
     """Whether values of the sweep file were overridden (``--set``)."""
     metric: str = ""
@@ -76,6 +84,11 @@ class Report:
     def name(self) -> str:
         """``name@scale``, as MLflow and Optuna know it."""
         return f"{self.study}@{self.scale}"
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits on which the rows were trained, which no number may mix."""
+        return list(dict.fromkeys(row.data[1] for row in self.rows))
 
 
 def build(tracker: Measured | None, name: str) -> Report:
@@ -122,10 +135,20 @@ def build(tracker: Measured | None, name: str) -> Report:
             },
         },
         timing=plan["timing"],
-        cards=tracker.cards({cell["dataset"] for cell in plan["cells"]}),
+        cards=_cards(plan, tracker),
         changed=bool(plan["request"]["set"]),
         metric=plan.get("metric", ""),
     )
+
+
+def _cards(plan: Mapping[str, Any], tracker: Measured) -> dict[Data, dict[str, Any]]:
+    """Return the cards of the datasets that a plan's cells are trained on."""
+    used = {
+        (cell["params"]["dataset"], cell["params"]["split"]): cell["dataset"]
+        for cell in plan["cells"]
+    }
+    cards = tracker.cards(set(used.values()))
+    return {data: cards[fingerprint] for data, fingerprint in used.items() if fingerprint in cards}
 
 
 def _drawn_since(plan: Mapping[str, Any], tracked: Sequence[TrackedRun]) -> list[dict[str, Any]]:
@@ -153,16 +176,14 @@ def _ranked(plan: Mapping[str, Any], rows: list[Row]) -> list[Row]:
 def joined(reports: Sequence[Report], title: str, table: int) -> Report:
     """Return the rows of a table's studies, of which there may be one, as one report."""
     first = reports[0]
+    splits = {split for report in reports for split in report.splits}
+    differing = ["dataset"] * (len(reports) > 1) + ["split"] * (len(splits) > 1)
     return Report(
         study=f"table{table}",
         scale=first.scale,
         title=title,
         table=table,
-        axes=list(
-            dict.fromkeys(
-                [*(["dataset"] if len(reports) > 1 else []), *(a for r in reports for a in r.axes)]
-            )
-        ),
+        axes=list(dict.fromkeys([*differing, *(a for r in reports for a in r.axes)])),
         source=_joined_source([report.source for report in reports]),
         rows=[row for report in reports for row in report.rows],
         provenance={
@@ -175,7 +196,7 @@ def joined(reports: Sequence[Report], title: str, table: int) -> Report:
             },
         },
         timing=first.timing,
-        cards={name: card for report in reports for name, card in report.cards.items()},
+        cards={data: card for report in reports for data, card in report.cards.items()},
         changed=any(report.changed for report in reports),
     )
 
@@ -213,7 +234,7 @@ def _row(
         if values:
             metrics[name] = math.fsum(values) / len(values)
         if len(values) > 1:
-            ci95[name] = _half_interval(values)
+            ci95[name] = half_interval(values)
     return Row(
         params=params,
         n=len(done),
@@ -224,6 +245,7 @@ def _row(
         pruned=not done and all(reason.startswith("pruned") for reason in missing),
         runs=done,
         by_seed=by_seed,
+        sizes=cells[0]["sizes"],
     )
 
 
@@ -238,7 +260,8 @@ def _measured(run: TrackedRun, test_sequences: int) -> dict[str, float]:
     return {name: value for name, value in found.items() if run.exclusive or name not in TIMES}
 
 
-def _half_interval(values: Sequence[float]) -> float:
+def half_interval(values: Sequence[float]) -> float:
+    """Return half of the 95 % interval of a mean (Student's t)."""
     from scipy import stats
 
     return float(stats.sem(values) * stats.t.ppf(0.975, len(values) - 1))

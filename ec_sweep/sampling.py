@@ -19,7 +19,7 @@ from ec_sweep.errors import EcsweepError
 from ec_sweep.ledger import Attempt, State
 from ec_sweep.pruning import Pruning
 from ec_sweep.space import Axis, Choice
-from ec_sweep.spec import Cell, Sampled
+from ec_sweep.spec import Cell, Data, Sampled
 from ec_sweep.stored import TrackedRun
 from ec_sweep.tracking import Tracker
 
@@ -57,7 +57,7 @@ class Proposer:
         sampled: Sampled | None,
         pruner: str | None,
         tried: Collection[str],
-        datasets: Mapping[str, Dataset],
+        datasets: Mapping[Data, Dataset],
         plan_name: str,
     ) -> None:
         """Start from what is known.
@@ -181,7 +181,7 @@ def open_proposer(
     pruner: str | None,
     attempts: Mapping[str, Sequence[Attempt]],
     tracker: Tracker,
-    datasets: Mapping[str, Dataset],
+    datasets: Mapping[Data, Dataset],
     plan_name: str,
 ) -> Proposer:
     """Return the proposer of a study, which knows what earlier sessions measured.
@@ -210,14 +210,14 @@ def check_sampler(sampler: str) -> None:
         )
 
 
-def document(cell: Cell, datasets: Mapping[str, Dataset]) -> dict[str, Any]:
+def document(cell: Cell, datasets: Mapping[Data, Dataset]) -> dict[str, Any]:
     """Return what reports need to know of a cell."""
     return {
         "cell": cell.id,
         "params": cell.params,
         "seed": cell.seed,
         "dataset": cell.fingerprint,
-        "sizes": datasets[cell.dataset].sizes(cell.hyperparameters.train_size),
+        "sizes": datasets[cell.data].sizes(cell.hyperparameters.train_size),
     }
 
 

@@ -12,7 +12,8 @@ from ec_sweep.errors import EcsweepError, nearest
 from ec_sweep.models import MODELS
 from ec_sweep.refusals import shown
 
-CHOICES = {"model": tuple(MODELS), "split": ("random",)}
+SPLITS = ("random", "identical", "cluster", "given")
+CHOICES = {"model": tuple(MODELS), "split": SPLITS}
 NAMES = ("dataset", *CHOICES, *hyperparameters.NAMES)
 NAME_PATTERN = r"[a-z0-9-]{1,100}"
 _MOST_STEPS = 100_000

@@ -24,6 +24,7 @@ from pydantic import (
 from ec_sweep import documents, space
 from ec_sweep.cell import METRICS, MOST_CELLS, make_cell, reject_unused, used
 from ec_sweep.cell import Cell as Cell
+from ec_sweep.cell import Data as Data
 from ec_sweep.cell import Sampled as Sampled
 from ec_sweep.errors import EcsweepError, nearest
 from ec_sweep.refusals import problem, shown
@@ -170,6 +171,11 @@ def sampled(sweep: Sweep, request: Request, where: str | None = None) -> Sampled
         name: space.axis(name, written, where, asked.labels.get(name, f"grid.{name}"))
         for name, written in asked.grids[0].items()
     }
+    if "split" in axes and axes["split"].size != 1:
+        raise EcsweepError(
+            f"{where}: sampler {sweep.sampler} compares cells by {sweep.metric}, which splits make "
+            "more or less easy. Fix split, or compare splits in a grid."
+        )
     assert sweep.trials is not None
     found = Sampled(
         sweep.sampler, sweep.trials, sweep.metric, asked.seeds[0], axes, asked.fixed, where

@@ -49,6 +49,39 @@ class TrackedRun:
         return self.tags.get("ecsweep.concurrency") == "1"
 
 
+@dataclass(frozen=True)
+class SavedModel:
+    """A trained model that MLflow keeps."""
+
+    model_id: str
+    run_id: str
+    location: str
+    """Address of its files."""
+    ready: bool
+    """Whether it was logged to its end."""
+    tags: Mapping[str, str]
+
+    @property
+    def cell(self) -> str:
+        """The cell that it was trained for."""
+        return self.tags["ecsweep.cell"]
+
+    @property
+    def dataset(self) -> str:
+        """The fingerprint of the dataset that it was trained on."""
+        return self.tags["ecsweep.dataset"]
+
+    @property
+    def only_best(self) -> bool:
+        """Whether it stays only while no other of its dataset is better."""
+        return self.tags["ecsweep.keep"] == "best"
+
+    @property
+    def val_accuracy(self) -> float:
+        """What models are compared by."""
+        return float(self.tags["ecsweep.val_accuracy"])
+
+
 def finished(status: str, tags: Mapping[str, str], metrics: Mapping[str, float]) -> Result | None:
     """Return what a run that is FINISHED stands for, ``None`` for any other.
 
@@ -74,7 +107,7 @@ class Measured(Protocol):
         ...
 
     def cards(self, fingerprints: Container[str]) -> dict[str, dict[str, Any]]:
-        """Return the cards of the datasets with these fingerprints, by name."""
+        """Return the cards of the datasets with these fingerprints, by fingerprint."""
         ...
 
     @property
@@ -89,6 +122,10 @@ class Measured(Protocol):
 
     def runs(self) -> list[TrackedRun]:
         """Return every attempt of the study, oldest first."""
+        ...
+
+    def saved_models(self) -> list[SavedModel]:
+        """Return the models that can be used, oldest first."""
         ...
 
     def predictions(self, run_id: str) -> Path:
@@ -114,6 +151,12 @@ _OF_RUNS = """
     SELECT run_uuid, key, {} FROM {} JOIN runs USING (run_uuid)
     WHERE experiment_id = ? AND lifecycle_stage = 'active'
 """
+_MODELS = """
+    SELECT model_id, source_run_id, artifact_location FROM logged_models
+    WHERE experiment_id = ? AND lifecycle_stage = 'active' AND status = 2
+    ORDER BY creation_timestamp_ms, model_id
+"""
+_OF_MODELS = "SELECT model_id, tag_key, tag_value FROM logged_model_tags WHERE experiment_id = ?"
 _HISTORY = """
     SELECT step, value, is_nan FROM metrics WHERE run_uuid = ? AND key = ? AND step > 0
     ORDER BY step, timestamp
@@ -148,7 +191,8 @@ class StoredStudy:
         """See `Measured`."""
         files = [f for _, folder in self._parent() for f in sorted(folder.glob("datasets/*.json"))]
         cards = [self._document(file) for file in files]
-        return {card["name"]: card for card in cards if card["fingerprint"] in fingerprints}
+        found = {card["fingerprint"]: card for card in cards}
+        return {name: card for name, card in found.items() if name in fingerprints}
 
     @property
     def any_run(self) -> bool:
@@ -174,6 +218,17 @@ class StoredStudy:
             for run_id, status, _ in rows
         ]
         return sorted(found, key=lambda run: run.attempt)  # clocks may be set back
+
+    def saved_models(self) -> list[SavedModel]:
+        """See `Measured`."""
+        tags: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        for model_id, key, value in self._rows(_OF_MODELS, self.experiment_id):
+            tags[model_id][key] = value
+        return [
+            SavedModel(model_id, run_id, location, True, tags[model_id])
+            for model_id, run_id, location in self._rows(_MODELS, self.experiment_id)
+            if "ecsweep.keep" in tags[model_id]  # others were logged by hand
+        ]
 
     def predictions(self, run_id: str) -> Path:
         """See `Measured`."""

@@ -21,6 +21,7 @@ from ec_sweep.paths import Home
 from ec_sweep.plan import Plan
 from ec_sweep.recording import Recorder
 from ec_sweep.sampling import Proposer
+from ec_sweep.saving import Keep
 from ec_sweep.spec import Cell
 from ec_sweep.tracking import Tracker
 
@@ -62,12 +63,13 @@ def cells_to_run(
 
 @dataclass(frozen=True)
 class Limits:
-    """What trials may take, and how much of one a crash may cost."""
+    """What trials may take and leave, and how much of one a crash may cost."""
 
     checkpoint_every: float = 300
     """Seconds of training from one checkpoint to the next."""
     timeout: float | None = None
     """Seconds that a trial may take."""
+    save_models: Keep = "none"
 
 
 @dataclass(frozen=True)
@@ -231,7 +233,7 @@ class Driver:
         folder = AttemptFolder(self._home.attempt(run_id))
         folder.create()
         self._running[run_id] = _Running(cell, attempt)
-        dataset = self._plan.datasets[cell.dataset]
+        dataset = self._plan.datasets[cell.data]
         self._executor.submit(
             Task(
                 run_id=run_id,
@@ -245,6 +247,7 @@ class Driver:
                 checkpoint=checkpoint,
                 checkpoint_every=self._limits.checkpoint_every,
                 timeout=self._limits.timeout,
+                about=self._plan.about(cell, self._limits.save_models),
             )
         )
         self._display.started(cell)

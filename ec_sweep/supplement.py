@@ -7,7 +7,7 @@ from typing import Any
 from ec_sweep import published
 from ec_sweep.analysis import Comparison, Selected
 from ec_sweep.claims import Verdict
-from ec_sweep.layouts import PAPER, Column, Layout, Table, heading, notes_on, number, values_of
+from ec_sweep.layouts import Column, Table, heading, notes_on, number, paper_layout, values_of
 from ec_sweep.plan import shown
 from ec_sweep.report import Report, Row
 
@@ -29,7 +29,7 @@ _EXTENDED = (
 
 def extended_table(report: Report, baselines: Sequence[Row]) -> Table:
     """Lay out what the paper does not print: macro scores, size, throughput, and the baselines."""
-    names = PAPER.get(report.table or 0, Layout(tuple(report.axes))).rows
+    names = paper_layout(report).rows
     rows = [*report.rows, *baselines]
     cells = [[number(row, column, "") for column in _EXTENDED] for row in rows]
     return Table(
@@ -47,7 +47,7 @@ def extended_table(report: Report, baselines: Sequence[Row]) -> Table:
     )
 
 
-def class_table(card: Mapping[str, Any], scale: str, *, compared: bool) -> Table:
+def class_table(card: Mapping[str, Any], scale: str, split: str, *, compared: bool) -> Table:
     """Lay a dataset's class counts out as the paper's Table 1."""
     samples = [*card["samples"], {}][:2]  # without a second sample its column stays empty
     ours = dict(
@@ -84,7 +84,7 @@ def class_table(card: Mapping[str, Any], scale: str, *, compared: bool) -> Table
         cells=cells,
         caption=(
             f"Distribution of classes (Table 1 of the paper). {scale.capitalize()} scale: dataset "
-            f"{card['name']} from {card['source']}."
+            f"{card['name']} from {card['source']}, {split} split."
         ),
         label="tab:paper-1",
         notes=[
@@ -152,14 +152,17 @@ def per_class_table(report: Report, selected: Sequence[Selected]) -> Table:
 
 
 def claims_table(
-    verdicts: Sequence[Verdict], scale: str | None, changed: Sequence[str] = ()
+    verdicts: Sequence[Verdict],
+    scale: str | None,
+    split: str = "",
+    changed: Sequence[str] = (),
 ) -> Table:
     """Lay out which conclusions of the paper hold, by runs at a scale or by its own tables.
 
     ``changed`` names the studies whose runs were asked for with other values than the paper's.
     """
     words = {True: "holds", False: "does not hold", None: "not decidable"}
-    where = f"the runs at {scale} scale" if scale else "its own printed tables"
+    where = f"the runs at {scale} scale, {split} split" if scale else "its own printed tables"
     counts = [f"{word}: {sum(v.holds is held for v in verdicts)}" for held, word in words.items()]
     notes = [f"Of {len(verdicts)} conclusions: {', '.join(counts)}."]
     if any(found.confidence is not None for found in verdicts):

@@ -75,9 +75,9 @@ def plain_csv(table: Table) -> str:
 
 def classes_csv(study: str, selected: Iterable[Selected]) -> str:
     """Return one line per cell and class: precision, recall, F1 and support."""
-    head = ["study", "dataset", "cell", "class", "precision", "recall", "f1", "support"]
+    head = ["study", "dataset", "split", "cell", "class", "precision", "recall", "f1", "support"]
     lines = [
-        [study, cell.dataset, cell.label, c.name, c.precision, c.recall, c.f1, c.support]
+        [study, *cell.data, cell.label, c.name, c.precision, c.recall, c.f1, c.support]
         for cell in selected
         for c in cell.classes
     ]
@@ -148,7 +148,9 @@ def _latex_rows(table: Table) -> list[str]:
     together = left > 1 and table.row_names[-1] == ""
     lines: list[str] = []
     before: tuple[str, ...] = ()
-    for row, cells in zip(table.rows, table.cells, strict=True):
+    for at, (row, cells) in enumerate(zip(table.rows, table.cells, strict=True)):
+        if table.apart and at == len(table.rows) - table.apart:
+            lines.append("\\midrule")
         same = together and row[:-1] == before
         if together and before and not same:
             lines.append("\\addlinespace")
@@ -199,7 +201,9 @@ def terminal(table: Table) -> "RichTable":
     for group, metric in (columns[at] for at in kept):
         top = Text(printable(f"{group}\n{metric}".strip(), "\n"))
         shown_table.add_column(top, justify="right", no_wrap=True)
-    for row, cells in zip(table.rows, table.cells, strict=True):
+    for at, (row, cells) in enumerate(zip(table.rows, table.cells, strict=True)):
+        if table.apart and at == len(table.rows) - table.apart:
+            shown_table.add_section()
         intervals_below = (cells[at].replace(_PLUS_MINUS, "\n±") for at in kept)
         place = ("diff." if name == "difference" else name for name in row)
         texts = (printable(text, "\n") for text in (*place, *intervals_below))

@@ -1,4 +1,7 @@
-"""What the attempts measured: MLflow is the only truth, and only this module writes it."""
+"""What the attempts measured: MLflow is the only truth.
+
+Only this module writes it, and `ec_sweep.logged_models` for the models.
+"""
 
 import functools
 import hashlib
@@ -10,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import ec_sweep
 from ec_sweep.attempts import AttemptFolder, Event, Result, now
+from ec_sweep.logged_models import LoggedModels
 from ec_sweep.mlflow_store import pages
 from ec_sweep.outages import Reaching
 from ec_sweep.spec import Cell
 from ec_sweep.stored import (
+    SavedModel,
     StoredStudy,
     TrackedRun,
     artifact_folder,
@@ -114,7 +119,7 @@ class Tracker:
         return str(run.info.run_id) if run else None
 
     def cards(self, fingerprints: Container[str]) -> dict[str, dict[str, Any]]:
-        """Return the cards of the datasets with these fingerprints, by name."""
+        """Return the cards of the datasets with these fingerprints, by fingerprint."""
         parent = self._parent()
         if parent is None:
             return {}
@@ -122,7 +127,7 @@ class Tracker:
         for file in self._client.list_artifacts(parent.info.run_id, "datasets"):
             card: dict[str, Any] = json.loads(self._artifact(parent.info.run_id, file.path))
             if card["fingerprint"] in fingerprints:
-                found[str(card["name"])] = card
+                found[str(card["fingerprint"])] = card
         return found
 
     def _artifact(self, run_id: str, name: str) -> str:
@@ -133,6 +138,10 @@ class Tracker:
             return Path(self._client.download_artifacts(run_id, name)).read_text()
         except (MlflowException, OSError) as error:
             raise no_plan(self._study) from error
+
+    def saved_models(self) -> list[SavedModel]:
+        """Return the models that can be used, oldest first."""
+        return [model for model in self.models.find() if model.ready]
 
     def predictions(self, run_id: str) -> Path:
         """Return the file of a run's test ids, labels and probabilities."""
@@ -283,9 +292,15 @@ class Tracker:
         condition = "tags.`ecsweep.role` = 'attempt' AND attributes.status = 'RUNNING'"
         return [str(run.info.run_id) for run in self._search(condition)]
 
+    @property
+    def models(self) -> LoggedModels:
+        """The study's saved models."""
+        return LoggedModels(self._client, self._experiment_id)
+
     def forget(self, run_ids: Sequence[str]) -> None:
-        """Delete runs, as the MLflow UI does: its bin keeps them."""
+        """Delete runs, as the MLflow UI does: its bin keeps them, but for their models."""
         for run_id in run_ids:
+            self.models.remove_of(run_id)
             self._client.delete_run(run_id)
 
     @property

@@ -20,7 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 
-from ec_sweep import estimating, evaluation, machine, metrics
+from ec_sweep import estimating, evaluation, machine, metrics, saving
 from ec_sweep.attempts import AttemptFolder, Event, Order, Result, Task, now
 from ec_sweep.evaluation import LATENCY_CALLS, Part, Tokens
 from ec_sweep.failures import Pruned, Stopped, TimedOut, cannot_write, classify
@@ -151,6 +151,8 @@ def _fit_network(
     except Stopped:
         training.keep()
         raise
+    # Before the best epoch's weights replace those that the tables tell of.
+    saving.save(folder.model, task.about, model.get_weights, training.last, final)
     final |= _test_best(model, batch_size, test, training, final)
     final["parameters"] = model.count_params()
     final["peak_memory_mb"] = machine.peak_memory_mb()

@@ -13,15 +13,15 @@ from ec_sweep.report import Report, Row
 CARD: dict[str, Any] = {"classes": ["3.1", "3.2", "7.1"]}
 
 
-def row(name: str, runs: dict[int, str], accuracy: float = 0.5) -> Row:
-    params = {"model": name, "dataset": "ec37"}
+def row(name: str, runs: dict[int, str], accuracy: float = 0.5, split: str = "random") -> Row:
+    params = {"model": name, "dataset": "ec37", "split": split}
     return Row(params, len(runs), {"val_accuracy": accuracy}, runs=runs)
 
 
 def made(*rows: Row) -> Report:
     return Report(
         study="s", scale="demo", title="S", table=None, axes=["model"], source="Demo scale: x",
-        rows=list(rows), provenance={}, cards={"ec37": CARD},
+        rows=list(rows), provenance={}, cards={("ec37", "random"): CARD},
     )  # fmt: skip
 
 
@@ -96,6 +96,21 @@ def test_only_the_same_test_sequences_are_compared() -> None:
     assert analysis.compare(made(*rows), kept.__getitem__) == []
     unrun = replace(row("d", {}), n=0)
     assert analysis.compare(made(rows[0], unrun), kept.__getitem__) == []
+
+
+def test_rows_of_different_splits_have_no_pair() -> None:
+    """Even where they happen to be tested on the same sequences: they learned from others."""
+    kept = {"a": answers("1100"), "b": answers("1111")}
+    rows = [row("cnn", {0: "a"}), row("gru", {0: "b"}, split="cluster")]
+    assert analysis.compare(made(*rows), kept.__getitem__) == []
+    same = [row("cnn", {0: "a"}, split="cluster"), rows[1]]
+    assert len(analysis.compare(made(*same), kept.__getitem__)) == 1
+
+
+def test_each_split_has_its_best_cell() -> None:
+    """A validation accuracy on one split says nothing of a cell on another."""
+    rows = [row("cnn", {0: "a"}, 0.9), row("cnn", {0: "b"}, 0.5, split="cluster")]
+    assert analysis.best_of_each_model(made(*rows)) == rows
 
 
 def test_the_best_cell_of_each_model_is_chosen_on_validation() -> None:

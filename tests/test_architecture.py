@@ -8,16 +8,21 @@ import ec_sweep
 PACKAGE = Path(ec_sweep.__file__).parent
 ORDER = """
     errors paths outages direct databases documents schemas refusals hyperparameters encoding
-    baselines models space cell spec ec enzyme_files names transfers uniprot fetching
+    baselines models space cell spec
+    ec enzyme_files names transfers uniprot fetching
     fields opening tabular fasta flatfile parquet headers formats
     records splits clustering merging sources importing
-    recipes datasets labelling dividing packing building
-    stopping metrics attempts checkpoints evaluation failures machine estimating training trial
-    worker executors local_executor ledger ledger_store mlflow_store stored tracking experiments
-    holders server_lock locks recording pruning sampling plan study planning published report
-    evidence claims analysis layouts supplement tables figures publishing progress findings
-    doctor_files doctor_tracking doctor_studies doctor app ui cancelling output messages options
-    cli_fetch cli_build cli_data cli_report cli_care cli_study cli
+    recipes datasets labelling dividing packing building cell_data
+    stopping metrics saving attempts checkpoints evaluation failures machine estimating training
+    trial worker executors local_executor
+    ledger ledger_store mlflow_store stored logged_models tracking experiments
+    holders server_lock locks recording pruning sampling plan study planning
+    published report evidence claims analysis layouts leakage supplement tables drawing figures
+    pictures publishing progress
+    findings doctor_files doctor_models doctor_tracking doctor_studies doctor
+    sequences serving served_model choosing predicting
+    app ui cancelling output messages options
+    cli_fetch cli_build cli_data cli_report cli_care cli_predict cli_study cli
 """.split()  # noqa: SIM905 - an order reads better as a line
 LONGEST = 350  # lines of a module
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ec_sweep import claims
+from ec_sweep import claims, evidence
 from ec_sweep.claims import Verdict
 from ec_sweep.report import Report, Row
 
@@ -23,6 +23,7 @@ def _no_warnings() -> Iterator[None]:
 
 def row(params: dict[str, Any], *accuracies: float, **more: float) -> Row:
     """A row with one accuracy a seed; other metrics are the same in all."""
+    params = {"dataset": "enzyme", "split": "random", **params}
     if not accuracies:
         return Row(params, 0, failure="oom: too large")
     by_seed = {n: {"test_accuracy": value, **more} for n, value in enumerate(accuracies)}
@@ -79,7 +80,7 @@ def steady(*seeds: dict[str, float], failure: str = "") -> dict[str, Report]:
     """Four cells of small rates; the one of size 3 at 1e-6 has these runs."""
     mean = {name: sum(run[name] for run in seeds) / len(seeds) for name in (seeds or [{}])[0]}
     given = Row(
-        {"filter_size": 3, "learning_rate": 1e-6},
+        {"dataset": "enzyme", "split": "random", "filter_size": 3, "learning_rate": 1e-6},
         len(seeds),
         mean,
         failure=failure,
@@ -556,9 +557,9 @@ def card(**changes: Any) -> dict[str, Any]:
 
 def test_shares_of_a_dataset_card() -> None:
     """A sample off its share is named; classes left out are in no count."""
-    assert of_runs("T1", made("s", [], cards={"ec37": card()})).holds is True
+    assert of_runs("T1", made("s", [], cards={("ec37", "random"): card()})).holds is True
     skewed = card(samples=[{"a": 6000, "b": 600}, {"a": 5600, "b": 1000}])
-    found = of_runs("T1", made("s", [], cards={"ec37": skewed}))
+    found = of_runs("T1", made("s", [], cards={("ec37", "random"): skewed}))
     assert found.holds is False
     assert "b in train_2: 1000 drawn, 600.0 expected" in found.numbers
     assert "train_1" not in found.numbers
@@ -567,23 +568,25 @@ def test_shares_of_a_dataset_card() -> None:
 
 def test_nothing_drawn_leaves_shares_undecided() -> None:
     """Parts that were not drawn from, or no card at all, are no samples."""
-    assert of_runs("T1", made("s", [], cards={"ec37": card(drawing=None)})).holds is None
+    assert (
+        of_runs("T1", made("s", [], cards={("ec37", "random"): card(drawing=None)})).holds is None
+    )
     assert of_runs("T1").holds is None
 
 
 def test_classes_are_those_of_the_papers_study() -> None:
     """Its card is taken wherever it stands; else the first study's that has one."""
     fair, skewed = card(), card(samples=[{"a": 5600, "b": 1000}])
-    first = made("baselines", [], cards={"enzyme": {}, "ec37": skewed})
-    second = made("combined-ec37", [], cards={"ec37": fair})
-    own = made("single-ec37", [], cards={"ec37": fair})
-    assert claims.class_card(first | second | own) == ("single-ec37", fair)
+    first = made("baselines", [], cards={("enzyme", "random"): {}, ("ec37", "random"): skewed})
+    second = made("combined-ec37", [], cards={("ec37", "random"): fair})
+    own = made("single-ec37", [], cards={("ec37", "random"): fair})
+    assert evidence.class_card(first | second | own) == ("single-ec37", fair)
     assert of_runs("T1", first, second, own).holds is True
-    assert claims.class_card(first | second) == ("baselines", skewed)
+    assert evidence.class_card(first | second) == ("baselines", skewed)
     assert of_runs("T1", first, second).holds is False
-    bare = made("single-ec37", [], cards={"enzyme": {}})
-    assert claims.class_card(bare | second) == ("combined-ec37", fair)
-    assert claims.class_card(bare) is None
+    bare = made("single-ec37", [], cards={("enzyme", "random"): {}})
+    assert evidence.class_card(bare | second) == ("combined-ec37", fair)
+    assert evidence.class_card(bare) is None
 
 
 def test_outliers_are_corrected_for_how_many_there_could_be() -> None:
@@ -604,3 +607,30 @@ def test_two_rows_where_one_is_needed_decide_nothing() -> None:
     rows = [*single()["single-enzyme"].rows, row({"model": "lstm"}, 0.9)]
     found = of_runs("5a", made("single-enzyme", rows))
     assert (found.holds, found.numbers) == (None, "single-enzyme: 2 rows of lstm, not one")
+
+
+def split_runs(split: str, **accuracies: float) -> dict[str, Report]:
+    """Runs of the single models on one split."""
+    given = ACCURACIES | accuracies
+    rows = [row({"model": m, "split": split}, a, test_loss=0.5) for m, a in given.items()]
+    return made("single-enzyme", rows)
+
+
+def test_conclusions_are_judged_on_one_split() -> None:
+    """On the paper's, where it was run; runs on another split neither help nor hurt."""
+    random, cluster = split_runs("random"), split_runs("cluster", lstm=0.1)
+    assert of_runs("5a", random).holds is True
+    assert of_runs("5a", cluster).holds is False
+    both = made("single-enzyme", [*cluster["single-enzyme"].rows, *random["single-enzyme"].rows])
+    assert of_runs("5a", both) == of_runs("5a", random)
+    assert evidence.judged_split(both) == "random"
+    assert evidence.judged_split(cluster | made("leakage-enzyme", [row({}, 0.5)])) == "cluster"
+
+
+def test_table_1_shows_the_split_that_is_judged() -> None:
+    """Never the card of another split, however many studies have one."""
+    cards = {("ec37", "cluster"): {"split": "cluster"}, ("ec37", "random"): {"split": "random"}}
+    own = made("single-ec37", [], cards=cards)
+    assert evidence.class_card(own) == ("single-ec37", {"split": "random"})
+    on_cluster = made("single-ec37", [row({"split": "cluster"}, 0.5)], cards=cards)
+    assert evidence.class_card(on_cluster) == ("single-ec37", {"split": "cluster"})

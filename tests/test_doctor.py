@@ -466,7 +466,7 @@ def test_databases_that_cannot_be_read_are_left_as_they_are(home: Home) -> None:
 def test_artifacts_that_did_not_move_along_are_not_pointed_to(home: Home, tmp_path: Path) -> None:
     """A path is changed only where the files are."""
     home.home.root.rename(tmp_path / "moved")
-    moved = Home(tmp_path / "moved", home.plan.datasets["enzyme"])
+    moved = Home(tmp_path / "moved", home.plan.datasets["enzyme", "random"])
     shutil.move(moved.home.artifacts, tmp_path / "elsewhere")
     moved.home.artifacts.mkdir()
     (finding,) = moved.examine(fix=True).findings

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from ec_sweep import figures
+from ec_sweep import drawing, figures
 from ec_sweep.errors import EcsweepError
 from ec_sweep.figures import Confusion, Curve, Point
 
@@ -57,14 +57,14 @@ ALL: dict[str, Callable[[], "Figure"]] = {
 
 def texts(figure: "Figure", folder: Path) -> list[str]:
     """Return every text of the figure's SVG file."""
-    (file,) = figures.save(figure, folder / "figure", ["svg"])
+    (file,) = drawing.save(figure, folder / "figure", ["svg"])
     return ["".join(e.itertext()) for e in ElementTree.parse(file).iter() if e.tag.endswith("text")]
 
 
 @pytest.mark.parametrize("kind", ALL)
 def test_every_format_is_written_and_valid(kind: str, tmp_path: Path) -> None:
     """SVG is XML with its text kept, PNG and PDF are what they say; dots in names survive."""
-    files = figures.save(ALL[kind](), tmp_path / "new" / "ec3.7", figures.FORMATS)
+    files = drawing.save(ALL[kind](), tmp_path / "new" / "ec3.7", drawing.FORMATS)
     assert [file.name for file in files] == ["ec3.7.svg", "ec3.7.png", "ec3.7.pdf"]
     svg, png, pdf = (file.read_bytes() for file in files)
     assert ElementTree.fromstring(svg).get("width") == "453.6pt"  # 16 cm
@@ -77,19 +77,19 @@ def test_every_format_is_written_and_valid(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ALL)
 def test_files_are_the_same_bytes_every_time(kind: str, tmp_path: Path) -> None:
     """A figure drawn anew is the same file."""
-    first = figures.save(ALL[kind](), tmp_path / "1", figures.FORMATS)
-    second = figures.save(ALL[kind](), tmp_path / "2", figures.FORMATS)
+    first = drawing.save(ALL[kind](), tmp_path / "1", drawing.FORMATS)
+    second = drawing.save(ALL[kind](), tmp_path / "2", drawing.FORMATS)
     assert [f.read_bytes() for f in first] == [f.read_bytes() for f in second]
 
 
 def test_other_processes_write_the_same_bytes(tmp_path: Path) -> None:
     """Neither the hash seed nor the user's matplotlib settings change a figure."""
-    here = figures.save(points(), tmp_path / "here", figures.FORMATS)
+    here = drawing.save(points(), tmp_path / "here", drawing.FORMATS)
     settings = tmp_path / "matplotlibrc"
     settings.write_text("font.size: 20\naxes.facecolor: black\nsvg.fonttype: path\n")
     code = (
-        "from pathlib import Path; from ec_sweep import figures; from tests.test_figures import *;"
-        f"figures.save(points(), Path({str(tmp_path / 'there')!r}), figures.FORMATS)"
+        "from pathlib import Path; from ec_sweep import drawing; from tests.test_figures import *;"
+        f"drawing.save(points(), Path({str(tmp_path / 'there')!r}), drawing.FORMATS)"
     )
     environment = {"MATPLOTLIBRC": str(settings), "PYTHONHASHSEED": "7", "PATH": "/usr/bin:/bin"}
     root = Path(__file__).parent.parent
@@ -102,7 +102,7 @@ def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     """The error names the file."""
     (tmp_path / "file").write_text("")
     with pytest.raises(EcsweepError, match=r"file/figure\.svg: cannot be written"):
-        figures.save(points(), tmp_path / "file" / "figure", ["svg"])
+        drawing.save(points(), tmp_path / "file" / "figure", ["svg"])
 
 
 def test_hostile_labels_appear_letter_by_letter(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ __all__ = ["setup", "template"]  # fixtures
 
 
 @pytest.fixture(autouse=True)
-def _without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outages, "_SHORTEST_WAIT", 0.01)
     monkeypatch.setattr(outages, "_LONGEST_WAIT", 0.02)
 

@@ -113,7 +113,7 @@ def test_a_grid_expands_as_nested_loops_do(case: tuple[dict[str, Any], Request])
         for name in OF_CNN:
             own = getattr(cell.hyperparameters, name)
             assert (list(own) if isinstance(own, tuple) else own) == values[name]
-    ids = [cell.on({"enzyme": "f"}).id for cell in cells]
+    ids = [cell.on({("enzyme", "random"): "f"}).id for cell in cells]
     assert len(set(ids)) == len(ids)
 
 
@@ -160,7 +160,7 @@ def test_an_id_names_what_is_computed_however_it_is_written(
     text = f"""{{study: s, dataset: enzyme, grid: {{{grid}}}, fixed: {{model: cnn{fixed}}}}}"""
     sweep = Sweep.model_validate(documents.parse(text) | {"seeds": [seed]})
     (cell,) = spec.cells(sweep, Request())
-    assert cell.on({"enzyme": "f" * 64}).id == naive_id(chosen, seed)
+    assert cell.on({("enzyme", "random"): "f" * 64}).id == naive_id(chosen, seed)
 
 
 def naive_id(chosen: dict[str, Any], seed: int) -> str:
@@ -188,7 +188,7 @@ def test_a_tuple_is_the_list_that_it_lists() -> None:
             ),
             Request(),
         )
-        return [cell.on({"enzyme": "f"}).id for cell in cells]
+        return [cell.on({("enzyme", "random"): "f"}).id for cell in cells]
 
     assert ids([8, 4]) == ids((8, 4)) != ids([4, 8])
 

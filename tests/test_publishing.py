@@ -31,12 +31,15 @@ STUDIES = {
     "batch-size": (f"model: cnn, {CNN}", "{learning_rate: [0.01]}"),
     "cnn-small-lr": (f"model: cnn, {CNN}", "{learning_rate: [0.01]}"),
     "future-complex-cnn-lstm": (BOTH, "{model: [complex-cnn-lstm]}"),
+    "leakage-enzyme": (DATA, "{model: [composition], split: [random, identical, cluster]}"),
     "pooling-combined": (BOTH, "{model: [cnn-lstm], pool_size: [1]}"),
     "rnn-lr": (RNN, "{dataset: [enzyme, ec37], model: [gru]}"),
 }
 """Fixed values and grid of a tiny version of each study that comes with ecsweep."""
 EXCLUSIVE = {*list(STUDIES)[3:9], "future-complex-cnn-lstm", "pooling-combined"}
 BOTH_DATASETS = {"baselines", "rnn-lr"}
+BASELINES = {"baselines", "leakage-enzyme"}
+"""Studies of models that have no epochs."""
 
 
 def sweep(study: str) -> str:
@@ -63,8 +66,8 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> Ecsweep:
     for study in STUDIES:
         (home.home / "sweeps" / f"{study}.yaml").write_text(sweep(study))
     said = home.ok("study", "--all", "--executor", "inline", "--set", "epochs=2")
-    assert "== Study 1 of 13: rnn-units" in said
-    assert "== Study 8 of 13: baselines" in said  # to which epochs mean nothing
+    assert "== Study 1 of 14: rnn-units" in said
+    assert "== Study 8 of 14: baselines" in said  # to which epochs mean nothing
     return home
 
 
@@ -88,8 +91,9 @@ def test_every_table_and_figure_is_written(paper: Ecsweep) -> None:
     assert {"figure4.svg", "claims.md", "claims-printed.csv"} <= names
     for study in STUDIES:
         some = "-ec37" if study in BOTH_DATASETS else ""
+        some = "-cluster" if study == "leakage-enzyme" else some
         parts = ["", "-classes", f"-confusion{some}"]
-        parts += ["-learning"] if study != "baselines" else []  # which has no epochs
+        parts += ["-learning"] if study not in BASELINES else []
         parts += [f"-time{some}"] if study in EXCLUSIVE else []
         for part in parts:
             assert any(name.startswith(f"{study}{part}.") for name in names), (study, part)
@@ -238,6 +242,40 @@ def test_claims_are_checked_against_runs_and_print(paper: Ecsweep) -> None:
     assert studies["combined-ec37"]["cells"]
 
 
+def test_splits_never_mix(paper: Ecsweep) -> None:
+    """Every split has a dataset, a column, figures and scores of its own; no pair crosses them."""
+    study = "leakage-enzyme"
+    origin = json.loads((files(paper) / f"{study}.provenance.json").read_text())["cells"]
+    fingerprints = {found["params"]["split"]: found["dataset"] for found in origin.values()}
+    assert len(set(fingerprints.values())) == len(fingerprints) == 3
+    cards = {
+        json.loads(path.read_text())["split"]: json.loads(path.read_text())
+        for path in (paper.home / "data" / "enzyme").glob("*/dataset.json")
+    }
+    assert {split: card["fingerprint"] for split, card in cards.items()} == fingerprints
+    measured = {
+        found["params"]["split"]: runs_of(paper, cell, found)[1][0]["test_accuracy"]
+        for cell, found in origin.items()
+    }
+    model, *counts = rows(files(paper) / f"{study}-splits.csv")
+    assert {name: float(model[name]) for name in measured} == pytest.approx(measured, abs=5e-5)
+    worth = measured["random"] - measured["cluster"]
+    assert float(model["random - cluster"]) == pytest.approx(worth, abs=1e-4)
+    printed = {line["Model"]: line for line in counts}
+    for split, card in cards.items():
+        assert int(printed["of so many"][split]) == card["sizes"]["test"]
+        assert int(printed["also in train"][split]) == card["test_sequences_also_in_train"]
+        assert (files(paper) / f"{study}-confusion-{split}.svg").exists()
+    classes = rows(files(paper) / f"{study}-classes.csv")
+    assert {line["split"] for line in classes} == fingerprints.keys()
+    assert not (files(paper) / f"{study}-comparisons.csv").exists()
+    text = (files(paper) / f"{study}.md").read_text()
+    assert all(f" {split} split" in text for split in fingerprints)
+    assert "random - cluster" in paper.ok("report", study)
+    tidy = rows(files(paper) / f"{study}.csv")
+    assert {line["split"]: line["n"] for line in tidy} == dict.fromkeys(fingerprints, "1")
+
+
 def test_a_table_says_which_studies_it_needs(ecsweep: Ecsweep, finished: Ecsweep) -> None:
     """Before its studies have run, a table is an error that says how to get it."""
     assert "ecsweep study combined-enzyme combined-ec37" in finished.fails("report", "--table", "7")
@@ -270,8 +308,8 @@ def test_studies_stand_in_the_papers_order(monkeypatch: pytest.MonkeyPatch, tmp_
     assert list(planning.sweep_files()) == [
         "rnn-units", "cnn-filters", "complex-cnn-filters", "single-enzyme", "single-ec37",
         "combined-ec37", "combined-enzyme",
-        "baselines", "batch-size", "cnn-small-lr", "future-complex-cnn-lstm", "pooling-combined",
-        "rnn-lr",
+        "baselines", "batch-size", "cnn-small-lr", "future-complex-cnn-lstm", "leakage-enzyme",
+        "pooling-combined", "rnn-lr",
     ]  # fmt: skip
 
 

@@ -24,7 +24,8 @@ HOSTILE = r"50 % of \alpha_{x} & <b>#1</b> ~ ^ $y$"
 
 
 def row(size: int, rate: float, **changes: object) -> Row:
-    params = {"model": "cnn", "filter_size": size, "learning_rate": rate, "hidden": [512, 512]}
+    params = {"model": "cnn", "dataset": "enzyme", "split": "random"}
+    params |= {"filter_size": size, "learning_rate": rate, "hidden": [512, 512]}
     metrics = {"test_accuracy": 0.8, "test_loss": 0.5}
     return replace(Row(params, 1, metrics), **changes)  # type: ignore[arg-type]
 
@@ -90,7 +91,13 @@ def test_every_published_cell_is_found_under_our_names() -> None:
     assert published.values(2, na) == {}
     own = {"model": "lstm", "learning_rate": 0.00001, "dataset": "enzyme", "units": 50}
     assert published.values(5, own)
-    for change in ({"units": 300}, {"dataset": "ec37"}, {"epochs": 1}, {"length": 256}):
+    for change in (
+        {"units": 300},
+        {"dataset": "ec37"},
+        {"split": "cluster"},
+        {"epochs": 1},
+        {"length": 256},
+    ):
         assert published.values(5, own | change) == {}, change
 
 
@@ -167,6 +174,18 @@ def test_a_users_axis_is_never_folded_away() -> None:
         layouts.paper_table(own)
 
 
+def test_a_papers_table_tells_its_splits_apart() -> None:
+    """Studies of one table that ran on different splits get a column of splits."""
+    first, second = at_paper_scale("combined-enzyme"), at_paper_scale("combined-ec37")
+    moved = [replace(row, params=row.params | {"split": "cluster"}) for row in second.rows]
+    whole = report.joined([first, replace(second, rows=moved)], "Combined", 7)
+    table = layouts.paper_table(whole)
+    assert table.row_names == ["Dataset", "Model", "Learning rate", "Split", ""]
+    assert {row[-2] for row in table.rows if row[0] == "ec37"} == {"cluster"}
+    extended = supplement.extended_table(whole, [])
+    assert extended.row_names[-1] == "Split"
+
+
 def test_packed_sweeps_ask_for_the_papers_values() -> None:
     """At paper scale: 30 epochs at most, batches of 32, length 1,000, the paper's stopping."""
     for path in packed("sweeps").glob("*.yaml"):
@@ -199,7 +218,7 @@ def test_table_1_at_paper_scale() -> None:
         "samples": [{"3.1": 600, "9.9": 120}], "drawing": None,
         "class_counts": {part: {"3.1": 200, "9.9": 40} for part in ("valid", "test")},
     }  # fmt: skip
-    table = supplement.class_table(card, "paper", compared=True)
+    table = supplement.class_table(card, "paper", "random", compared=True)
     cells = dict(zip(table.rows, table.cells, strict=True))
     assert cells["3.1", "ours"] == ["1,000", "600", "", "200", "200"]
     assert cells["3.1", "paper"] == ["2,314,776", "77,461", "77,695", "14,779", "14,812"]
@@ -229,7 +248,7 @@ def test_a_missing_cell_is_na_with_its_reason_below() -> None:
 def test_seeds_give_mean_and_interval() -> None:
     """Mean ± half of the 95 % interval, its method stated."""
     values = [0.7, 0.8, 0.9]
-    half = report._half_interval(values)
+    half = report.half_interval(values)
     assert half == pytest.approx(4.302653 * np.std(values, ddof=1) / np.sqrt(3), rel=1e-6)
     several = row(2, 0.01, n=3, ci95={"test_accuracy": half})
     table = layouts.study_table(made([several]))

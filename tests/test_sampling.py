@@ -15,7 +15,7 @@ from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError
 from ec_sweep.ledger import Attempt
 from ec_sweep.sampling import Proposer
-from ec_sweep.spec import Cell, Request, Sampled, Sweep
+from ec_sweep.spec import Cell, Data, Request, Sampled, Sweep
 from ec_sweep.tracking import TrackedRun, Tracker
 
 RANGES = {
@@ -38,7 +38,7 @@ def sampled(**changes: object) -> Sampled:
     }
     found = spec.sampled(Sweep.model_validate(document), Request())
     assert found is not None
-    return replace(found, fingerprints={"enzyme": "f" * 64})
+    return replace(found, fingerprints={("enzyme", "random"): "f" * 64})
 
 
 @dataclass
@@ -247,7 +247,7 @@ def test_a_wider_range_keeps_what_was_drawn() -> None:
     assert len(run(memory)) == 2
     other = sampled(grid=rates, trials=6, fixed={"model": "cnn", "epochs": 4})
     assert sampling.drawn(other, memory.attempts) == {}
-    changed = replace(memory.of, fingerprints={"enzyme": "0" * 64})
+    changed = replace(memory.of, fingerprints={("enzyme", "random"): "0" * 64})
     assert sampling.drawn(changed, memory.attempts) == {}
     few = replace(memory.of, axes=sampled(grid=rates).axes)
     assert set(narrow) <= set(sampling.drawn(few, memory.attempts))
@@ -341,7 +341,7 @@ def grid_of(count: int) -> list[Cell]:
         "pruner": "median",
     }
     cells = spec.cells(Sweep.model_validate(document), Request())
-    return [cell.on({"enzyme": "f" * 64}) for cell in cells]
+    return [cell.on({("enzyme", "random"): "f" * 64}) for cell in cells]
 
 
 @pytest.mark.parametrize("pruner", ["median", "hyperband"])
@@ -427,7 +427,7 @@ def test_tags_hold_what_a_report_needs_of_a_drawn_cell() -> None:
         def sizes(self, train_size: int | None) -> dict[str, int]:  # noqa: ARG002
             return {"train": 8, "valid": 1, "test": 1}
 
-    datasets = cast(Mapping[str, Dataset], {"enzyme": Sized()})
+    datasets = cast(Mapping[Data, Dataset], {("enzyme", "random"): Sized()})
     proposer = Proposer((), sampled(), None, (), datasets, "plans/x.json")
     cell = proposer.propose()
     assert cell is not None

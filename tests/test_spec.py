@@ -93,27 +93,61 @@ def test_a_scale_replaces_an_axis_by_a_list_only() -> None:
         spec.cells(sweep(scales={"demo": {"filter_size": 5}}), Request())
 
 
+def test_split_may_stand_wherever_a_hyperparameter_may() -> None:
+    """At the top, in fixed, in a grid, under a scale that replaces either, and in --set."""
+    plain = Request()
+
+    def splits(request: Request = plain, **changes: object) -> set[str]:
+        return {cell.split for cell in spec.cells(sweep(**changes), request)}
+
+    axis = {"split": ["random", "identical"], "filter_size": [2]}
+    lists = {"demo": {"split": ["cluster", "given"]}}
+    assert splits() == {"random"}
+    assert splits(split="cluster") == {"cluster"}
+    assert splits(fixed={"model": "cnn", "split": "identical"}, split="cluster") == {"identical"}
+    assert splits(grid=axis) == {"random", "identical"}
+    assert splits(scales={"demo": {"split": "given"}}) == {"given"}
+    assert splits(scales={"paper": {"split": "given"}}) == {"random"}
+    assert splits(grid=axis, scales=lists) == {"cluster", "given"}
+    assert splits(Request(overrides=(("split", "given"),)), grid=axis, scales=lists) == {"given"}
+
+
+def test_the_split_changes_an_id_through_its_dataset_alone() -> None:
+    """Ids from before there were splits stay: the fingerprint tells the datasets apart."""
+    built = {("enzyme", "random"): "f" * 64, ("enzyme", "cluster"): "c" * 64}
+    plain, other = (
+        spec.cells(sweep(split=s), Request())[0].on(built) for s in ("random", "cluster")
+    )
+    assert (plain.id, plain.fingerprint, other.fingerprint) == ("88bb01abd829", "f" * 64, "c" * 64)
+    assert other.on({("enzyme", "cluster"): "f" * 64}).id == plain.id != other.id
+    assert other.on({("enzyme", "random"): "f" * 64}).id is None
+
+
 def test_cell_ids_never_change() -> None:
     """Golden ids: a change here would orphan every cell trained so far."""
-    first, second, *_ = (cell.on({"enzyme": "f" * 64}) for cell in spec.cells(sweep(), Request()))
+    first, second, *_ = (
+        cell.on({("enzyme", "random"): "f" * 64}) for cell in spec.cells(sweep(), Request())
+    )
     assert (first.id, second.id) == ("88bb01abd829", "3b27847568cd")
 
 
 def test_values_equal_to_the_default_are_not_part_of_the_id() -> None:
     """Writing a default out, or leaving it out, names the same cell."""
-    plain = spec.cells(sweep(), Request())[0].on({"enzyme": "f"})
+    plain = spec.cells(sweep(), Request())[0].on({("enzyme", "random"): "f"})
     spelled = sweep(fixed={**BASE["fixed"], "filters": 128, "hidden": [512, 512]})  # type: ignore[dict-item]
-    assert spec.cells(spelled, Request())[0].on({"enzyme": "f"}).id == plain.id
+    assert spec.cells(spelled, Request())[0].on({("enzyme", "random"): "f"}).id == plain.id
 
 
 def test_the_id_depends_on_hyperparameters_seed_and_dataset() -> None:
     """Whatever changes what is computed changes the id."""
     cell = spec.cells(sweep(), Request())[0]
     ids = {
-        cell.on({"enzyme": "a"}).id,
-        cell.on({"enzyme": "b"}).id,
-        spec.cells(sweep(seeds=[1]), Request())[0].on({"enzyme": "a"}).id,
-        spec.cells(sweep(), Request(overrides=(("epochs", 4),)))[0].on({"enzyme": "a"}).id,
+        cell.on({("enzyme", "random"): "a"}).id,
+        cell.on({("enzyme", "random"): "b"}).id,
+        spec.cells(sweep(seeds=[1]), Request())[0].on({("enzyme", "random"): "a"}).id,
+        spec.cells(sweep(), Request(overrides=(("epochs", 4),)))[0]
+        .on({("enzyme", "random"): "a"})
+        .id,
     }
     assert len(ids) == 4
     assert cell.id is None  # the dataset is not built
@@ -126,8 +160,10 @@ def test_order_of_keys_and_spelling_of_numbers_do_not_matter(
     """The same grid written another way names the same cells."""
     values = {"filter_size": [2, 3], "learning_rate": [rate, "1e-3"]}
     written = sweep(grid={name: values[name] for name in order})
-    ids = {cell.on({"enzyme": "a"}).id for cell in spec.cells(written, Request())}
-    assert ids == {cell.on({"enzyme": "a"}).id for cell in spec.cells(sweep(), Request())}
+    ids = {cell.on({("enzyme", "random"): "a"}).id for cell in spec.cells(written, Request())}
+    assert ids == {
+        cell.on({("enzyme", "random"): "a"}).id for cell in spec.cells(sweep(), Request())
+    }
 
 
 BAD_FILES: list[tuple[str | bytes, str]] = [
@@ -173,6 +209,12 @@ def test_bad_files_are_named_with_their_fault(
 
 
 BAD_VALUES = [
+    ({"split": "clutser"}, "split must be one of random, identical, cluster, given. Received"),
+    ({"grid": {"split": ["random", "none"]}}, "grid.split must be one of random"),
+    (
+        {"grid": {"split": ["random", "cluster"]}, "sampler": "random", "trials": 2},
+        "Fix split, or compare splits in a grid",
+    ),
     ({"grid": {"filter_size": "nine"}}, "grid.filter_size must be a whole number from 1 to 1000"),
     ({"grid": {"filter_size": ["nine"]}}, "Received: 'nine'"),
     ({"grid": {"filter_size": []}}, "grid.filter_size must list at least one value"),

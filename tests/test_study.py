@@ -28,7 +28,7 @@ from ec_sweep.paths import Home
 from ec_sweep.plan import Plan
 from ec_sweep.recording import Recorder
 from ec_sweep.sampling import Known, Proposer
-from ec_sweep.study import Driver, cells_to_run
+from ec_sweep.study import Driver, Limits, cells_to_run
 from ec_sweep.tracking import Tracker
 
 NAME = "scripted@demo"
@@ -97,8 +97,10 @@ class Setup:
             }
         )
         cells = spec.cells(sweep, spec.Request())
-        self.cells = [cell.on({"enzyme": dataset.fingerprint}) for cell in cells]
-        self.plan = Plan(NAME, self.cells, {"enzyme": dataset}, {"filter_size": [2, 3, 4, 5]})
+        self.cells = [cell.on({("enzyme", "random"): dataset.fingerprint}) for cell in cells]
+        self.plan = Plan(
+            NAME, self.cells, {("enzyme", "random"): dataset}, {"filter_size": [2, 3, 4, 5]}
+        )
 
     @property
     def ledger(self) -> Ledger:
@@ -119,12 +121,21 @@ class Setup:
         slots: int = 1,
         retry_failed: bool = False,
         held: Callable[[], bool] = lambda: True,
+        limits: Limits | None = None,
     ) -> ScriptedExecutor:
         """Repair and run like the ``study`` command does; every part is opened anew."""
         ledger, tracker = self.ledger, self.tracker
         executor = ScriptedExecutor(slots, script)
         driver = Driver(
-            self.home, self.plan, ledger, tracker, executor, Quiet(), self.proposer, still_held=held
+            self.home,
+            self.plan,
+            ledger,
+            tracker,
+            executor,
+            Quiet(),
+            self.proposer,
+            limits or Limits(),
+            held,
         )
         parent = tracker.open_parent("")
         Recorder(self.home, NAME, ledger, tracker).repair()
@@ -270,7 +281,7 @@ def test_a_changed_dataset_is_never_mixed_with_the_old_one(setup: Setup, dataset
     assert second.states() == ["failed", "complete", "complete", "complete"]
     assert setup.states() == ["complete"] * 4
     tracker = second.tracker
-    asked = [sampling.document(cell, {"enzyme": changed}) for cell in second.cells]
+    asked = [sampling.document(cell, {("enzyme", "random"): changed}) for cell in second.cells]
     plan = {
         "study": "scripted", "scale": "demo", "title": "", "table": None, "timing": "shared",
         "axes": ["filter_size"], "source": "", "request": {"seeds": None, "set": {}},

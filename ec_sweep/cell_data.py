@@ -1,0 +1,87 @@
+"""The datasets that cells are trained on: found, built where they can be, said in words."""
+
+from collections.abc import Mapping, Sequence
+
+from ec_sweep import building, datasets
+from ec_sweep.datasets import Dataset
+from ec_sweep.errors import EcsweepError
+from ec_sweep.paths import Home
+from ec_sweep.spec import Cell, Data
+
+
+def find(
+    home: Home, scale: str, cells: Sequence[Cell], where: str, *, build: bool
+) -> dict[Data, Dataset]:
+    """Return the datasets of the cells that are built, each large enough for its cells.
+
+    With ``build``, those of demo scale are built if need be.
+    """
+    if scale == "demo" and any(cell.split == "given" for cell in cells):
+        raise EcsweepError(
+            f"{where}: demo scale has no split given: the embedded sample names no parts. "
+            "Take random, identical or cluster, or your own proteins with --scale paper."
+        )
+    found = {}
+    for name, split in dict.fromkeys(cell.data for cell in cells):
+        dataset = datasets.for_scale(home, name, scale, split)
+        if dataset is None and build and scale == "demo":
+            dataset = building.build_embedded(home, name, split)
+        if dataset is not None:
+            found[name, split] = dataset
+    for cell in cells:
+        hp = cell.hyperparameters
+        problem = cell.data in found and found[cell.data].check(hp.length, hp.train_size)
+        if problem:
+            raise EcsweepError(f"{where}: impossible cell: {problem}.")
+    return found
+
+
+def check_built(missing: Sequence[Data], scale: str) -> None:
+    """Raise an error that says how to build what only the user's proteins can make."""
+    if not missing or scale == "demo":
+        return
+    name, split = missing[0]
+    with_split = "" if split == "random" else f" with split {split}"
+    commands = " && ".join(map(_command, missing))
+    raise EcsweepError(
+        f"{scale} scale needs the dataset {name} built from your proteins{with_split}. "
+        f"Build it with: {commands}"
+    )
+
+
+def _command(data: Data) -> str:
+    name, split = data
+    source = "SOURCE_WITH_SPLIT_COLUMN" if split == "given" else "FILE.tsv.gz"
+    option = "" if split == "random" else f" --split {split}"
+    return f"ecsweep data build {name} --from {source}{option}"
+
+
+def in_words(found: Mapping[Data, Dataset], cells: Sequence[Cell]) -> str:
+    """Say on what data, and how much of it, the cells are trained."""
+    parts: dict[tuple[str, str], dict[str, str]] = {}  # what several splits share is said once
+    for data, dataset in found.items():
+        some = [cell.hyperparameters for cell in cells if cell.data == data]
+        sizes = sorted({tuple(dataset.sizes(hp.train_size).values()) for hp in some})
+        lengths = " or ".join(map(str, sorted({hp.length for hp in some})))
+        shared = f"dataset {data[0]} from {dataset.card['source']}", f"length {lengths}"
+        parts.setdefault(shared, {})[_split(dataset)] = " or ".join(
+            f"{train:,} training, {valid:,} validation and {test:,} test sequences"
+            for train, valid, test in sizes
+        )
+    return "; ".join(
+        f"{source}, {', '.join(f'{counts}, {length}, {split}' for split, counts in splits.items())}"
+        if len(splits) == 1
+        else f"{source}, {length}, " + ", ".join(f"{s} ({counts})" for s, counts in splits.items())
+        for (source, length), splits in parts.items()
+    )
+
+
+def _split(dataset: Dataset) -> str:
+    """Return what kind of split a dataset has, with what makes it stricter or looser."""
+    details = dataset.card.get("split_details", {})  # older cards have none
+    words = f"{dataset.card['split']} split"
+    if dataset.card["split"] == "cluster" and "identity" in details:
+        words += f" at {details['identity']:.0%} identity".replace("%", " %")
+    elif dataset.card["split"] == "cluster" and "column" in details:
+        words += f" by column {details['column']}"
+    return words if details.get("stratify", True) else f"{words}, not stratified"

@@ -1,0 +1,133 @@
+"""Finding the saved model that is meant: the best of a study, a cell's, or one named by itself."""
+
+import atexit
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from ec_sweep import saving
+from ec_sweep.errors import EcsweepError
+from ec_sweep.experiments import find_tracker
+from ec_sweep.logged_models import FILES
+from ec_sweep.mlflow_store import connect, exists, is_local, tracking_uri
+from ec_sweep.paths import Home
+from ec_sweep.stored import Measured, SavedModel, artifact_folder
+
+
+def best_models(tracker: Measured) -> list[SavedModel]:
+    """Return the best saved model of each dataset of a study, newest dataset first."""
+    best: dict[str, SavedModel] = {}
+    for model in tracker.saved_models():
+        if model.val_accuracy > getattr(best.get(model.dataset), "val_accuracy", -1):
+            best[model.dataset] = model
+    return list(best.values())[::-1]
+
+
+def of_study(home: Home, study: str, scale: str, cell: str) -> Path:
+    """Return the files of a study's saved model: of the best cell, or of the one named.
+
+    Raises:
+        EcsweepError: there is none, or several are the best, each of its dataset.
+    """
+    name = f"{study}@{scale}"
+    tracker = find_tracker(home, name)
+    models = tracker.saved_models() if tracker else []
+    if tracker is None or not models:
+        raise EcsweepError(f"no model of {name} is saved. {_remedy(tracker, study, scale)}")
+    if cell != "best":
+        chosen = [model for model in models if model.cell == cell]
+        if not chosen:
+            raise EcsweepError(
+                f"no model of cell {cell} of {name} is saved, but of {_shown(models)}. "
+                f"{_remedy(tracker, study, scale, cell)}"
+            )
+        return _folder(home, chosen[-1], study, scale)
+    best = best_models(tracker)
+    if len(best) > 1:
+        raise EcsweepError(
+            f"{name} has a best model for each of {len(best)} datasets. "
+            f"Choose one with --cell: {_shown(best)}."
+        )
+    return _folder(home, best[0], study, scale)
+
+
+def named(home: Home, model: str) -> Path:
+    """Return the files of a model named by a folder, a file in it, or an address of MLflow's."""
+    if model.startswith(("models:/", "runs:/", "mlflow-artifacts:/")):
+        return _inside(_downloaded(home, model), model)
+    path = Path(model)
+    return _inside(path.parent if path.is_file() else path, model)
+
+
+def _folder(home: Home, model: SavedModel, study: str, scale: str) -> Path:
+    """Return the files of a saved model, brought here where they are elsewhere."""
+    if model.location.startswith(("/", "file:")):
+        folder = artifact_folder(model.location)
+    else:
+        folder = _downloaded(home, f"models:/{model.model_id}")
+    if not saving.exists(folder / FILES):
+        raise EcsweepError(
+            f"the files of the model of cell {model.cell} are missing from {folder}. Train it "
+            f"again: {_commands(study, scale, model.cell, 'best')}"
+        )
+    return folder / FILES
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """Return where ecsweep's own files are in a model's folder."""
+    for place in (folder, folder / FILES):
+        if saving.exists(place):
+            return place
+    raise EcsweepError(
+        f"{name}: no model that ecsweep saved. Name its folder, or models:/ID as MLflow shows it."
+    )
+
+
+def _downloaded(home: Home, uri: str) -> Path:
+    """Return a copy of a model's files, which goes when this process ends."""
+    where = "of this home" if is_local(home) else "of MLFLOW_TRACKING_URI"
+    if not exists(home):
+        raise EcsweepError(f"{uri}: no such model {where}, which holds no study yet.")
+    connect(home)
+    from mlflow import artifacts, set_registry_uri
+    from mlflow.exceptions import MlflowException
+
+    folder = tempfile.mkdtemp(prefix="ecsweep-model-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    set_registry_uri(tracking_uri(home))
+    try:
+        return Path(
+            artifacts.download_artifacts(uri, dst_path=folder, tracking_uri=tracking_uri(home))
+        )
+    except (MlflowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise EcsweepError(f"{uri}: no such model {where} ({reason}).") from error
+
+
+def _remedy(tracker: Measured | None, study: str, scale: str, cell: str = "") -> str:
+    """Return the command that makes a model: trained cells have to be trained again."""
+    keep = "all" if cell else "best"
+    runs = [run for run in tracker.runs() if run.complete] if tracker else []
+    runs = [run for run in runs if cell in ("", run.cell)]
+    if not runs:
+        return f"Train it: ecsweep study {study} --scale {scale} --save-models {keep}"
+    best = max(runs, key=lambda run: run.metrics.get("val_accuracy", -1))
+    return f"Train it again: {_commands(study, scale, best.cell, keep)}"
+
+
+def _commands(study: str, scale: str, cell: str, keep: str) -> str:
+    """Return what trains a cell again and saves its model."""
+    return (
+        f"ecsweep forget {study} --scale {scale} --cell {cell} --yes && "
+        f"ecsweep study {study} --scale {scale} --save-models {keep}"
+    )
+
+
+def _shown(models: Sequence[SavedModel]) -> str:
+    found = [
+        f"{model.cell} (validation accuracy {model.val_accuracy:.4f}, dataset {model.dataset[:12]})"
+        for model in models[:10]
+    ]
+    more = f" and {len(models) - 10} more" if len(models) > 10 else ""
+    return f"{'; '.join(found)}{more}"

@@ -1,0 +1,138 @@
+"""`ecsweep predict`: classify the sequences of a FASTA file with a saved model."""
+
+import contextlib
+import itertools
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, BinaryIO
+
+import typer
+
+from ec_sweep.errors import EcsweepError
+from ec_sweep.options import HERE, Home, Scale, check_range, place
+
+if TYPE_CHECKING:
+    from ec_sweep.predicting import Tally
+
+Fasta = Annotated[
+    Path, typer.Argument(metavar="FASTA", help="FASTA file, plain or gzipped; - for stdin.")
+]
+Study = Annotated[
+    str | None, typer.Option("--study", metavar="STUDY", help="Use a model saved by this study.")
+]
+Cell = Annotated[
+    str,
+    typer.Option(
+        "--cell",
+        metavar="ID",
+        help="Its cell: best is the one with the highest validation accuracy of those saved.",
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="Instead of a study: a model's folder, a file in it, or models:/ID.",
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write the table here, when complete. [default: stdout]"),
+]
+BatchSize = Annotated[
+    int, typer.Option(metavar="N", help="Sequences that the model takes at a time.")
+]
+Top = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Only the N most probable classes, the first of them first."),
+]
+
+
+def classify_sequences(
+    fasta: Fasta,
+    study: Study = None,
+    scale: Scale = "demo",
+    cell: Cell = "best",
+    model: Model = None,
+    out: Out = None,
+    batch_size: BatchSize = 64,
+    top: Top = None,
+    home: Home = HERE,
+) -> None:
+    """Classify the sequences of a FASTA file: a row for each, in order, as TSV.
+
+    Columns: id, predicted class, the probability of each class, and flags. cut: only the first
+    residues, as many as in training, were read; short, long: outside what the model was trained
+    on; nonstandard: other letters were read as X. Where nothing can be predicted the
+    probabilities are empty and the flag says why: no_sequence, invalid_sequence.
+    """
+    from ec_sweep import choosing, sequences
+
+    check_range("--batch-size", batch_size, 65_536)
+    check_range("--top", top, 1_000_000)
+    if (study is None) == (model is None):
+        raise EcsweepError("name a model: either --study STUDY or --model MODEL.")
+    if out is not None and out.exists() and not out.is_file():
+        raise EcsweepError(f"--out must be a file, which {out} is not.")
+    where = place(home).home
+    with contextlib.closing(sequences.open_stream(fasta)) as stream:
+        if model is not None:
+            folder = choosing.named(where, model)
+        else:
+            assert study is not None
+            folder = choosing.of_study(where, _name(study), scale, cell)
+        from ec_sweep import predicting, saving, serving
+
+        about = saving.read_about(folder)
+        name = "stdin" if str(fasta) == "-" else str(fasta)
+        entries = sequences.read(stream, name, about.hyperparameters.length)
+        first = next(entries)  # what is no FASTA is said before Keras is waited for
+        classifier = serving.load(folder)
+        print(about.line(), file=sys.stderr)
+        with _output(out) as file:
+            tally = predicting.classify(
+                itertools.chain([first], entries), classifier, file,
+                batch_size=batch_size, top=top, show=_show,
+            )  # fmt: skip
+    _show(tally, end=True)
+
+
+def _name(study: str) -> str:
+    """Return the name of a study given by name or by the path of its file."""
+    from ec_sweep import planning, spec
+
+    if study.endswith((".yaml", ".yml")) or os.sep in study:
+        return spec.load(planning.find_sweep(study)).study
+    return study
+
+
+@contextmanager
+def _output(out: Path | None) -> Iterator[BinaryIO]:
+    """Open where the table goes: a file that appears when complete, or standard output.
+
+    A reader that has seen enough, such as ``head``, ends the command quietly.
+    """
+    from ec_sweep.paths import open_atomically
+
+    if out is not None:
+        with open_atomically(out) as file:
+            yield file
+        return
+    try:
+        yield sys.stdout.buffer
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # Python writes to it once more at the end
+        raise typer.Exit from None
+
+
+def _show(tally: "Tally", end: bool = False) -> None:
+    """Show progress on stderr: in place in a terminal, else only what it came to."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{tally.line()}", end="\n" if end else "", file=sys.stderr, flush=True)
+    elif end:
+        print(tally.line(), file=sys.stderr)
