@@ -4,9 +4,10 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -23,43 +24,48 @@ from ec_sweep.space import Axis, Choice
 from ec_sweep.spec import Sampled
 from ec_sweep.stored import SavedModel
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 
 def print_table(table: Table) -> None:
     """Print a table with caption and notes."""
-    from rich.console import Console
-
-    console = Console(highlight=False, width=_width())
-    console.print(printable(table.caption), markup=False)
-    with console.capture() as drawn:
+    with _console() as console:
+        console.print(printable(table.caption), markup=False)
         console.print(tables.terminal(table))
-    for line in drawn.get().splitlines():
-        typer.echo(line.rstrip())
-    for note in table.notes:
-        console.print(printable(note), markup=False)
-    if table.files_only:
-        names = ", ".join(name for name in table.metrics if name in table.files_only)
-        console.print(f"{names} (micro) equal ACC: they stand in the files.", markup=False)
-
-
-def _width() -> int | None:
-    """Return how wide tables are where no terminal and no COLUMNS says so."""
-    return None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
+        for note in table.notes:
+            console.print(printable(note), markup=False)
+        if table.files_only:
+            same = ", ".join(name for name in table.metrics if name in table.files_only)
+            console.print(f"{same} (micro) equal ACC: they stand in the files.", markup=False)
 
 
 def print_claims(table: Table) -> None:
     """Print which conclusions hold, each with its numbers below."""
-    from rich.console import Console
     from rich.padding import Padding
     from rich.text import Text
 
-    console = Console(highlight=False, width=_width())
-    console.print(table.caption, markup=False)
-    for (claim, text), (verdict, numbers) in zip(table.rows, table.cells, strict=True):
-        console.print(Text(f"{claim:3} {text}: {verdict}"))
-        console.print(Padding(Text(numbers, "dim"), (0, 0, 0, 4)))
-    for note in table.notes:
-        console.print(printable(note), markup=False)
-    console.print()
+    with _console() as console:
+        console.print(table.caption, markup=False)
+        for (claim, text), (verdict, numbers) in zip(table.rows, table.cells, strict=True):
+            console.print(Text(f"{claim:3} {text}: {verdict}"))
+            console.print(Padding(Text(numbers, "dim"), (0, 0, 0, 4)))
+        for note in table.notes:
+            console.print(printable(note), markup=False)
+        console.print()
+
+
+@contextmanager
+def _console() -> "Iterator[Console]":
+    """Yield what lays text out; in a pipe as wide as COLUMNS says, without blanks at the ends."""
+    from rich.console import Console
+
+    free = sys.stdout.isatty() or "COLUMNS" in os.environ
+    console = Console(highlight=False, width=None if free else 120)
+    with console.capture() as drawn:
+        yield console
+    for line in drawn.get().splitlines():
+        typer.echo(line.rstrip())
 
 
 def print_files(what: str, files: Sequence[Path]) -> None:
