@@ -119,6 +119,8 @@ def show_plan(
     typer.echo(output.outlook(found))
     if seconds:
         typer.echo(f"About {duration(seconds)} for what is left, from earlier cells.")
+    elif found.left:
+        typer.echo("No estimate: no cell of it has been trained here yet.")
     if found.orphaned and not resolved.missing:
         typer.echo(
             f"{len(found.orphaned)} other cells are recorded that are not asked for now: left "
