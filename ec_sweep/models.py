@@ -183,8 +183,8 @@ def _classifier(hp: Hyperparameters, classes: int, tokens: Any, features: Any) -
         )(hidden)  # fmt: skip
         if hp.dropout:
             hidden = layers.Dropout(hp.dropout)(hidden)
-    output = layers.Dense(classes, activation="softmax", kernel_initializer=hp.initializer)(hidden)
-    return keras.Model(tokens, output)
+    scores = layers.Dense(classes, kernel_initializer=hp.initializer)(hidden)
+    return keras.Model(tokens, layers.Softmax()(scores))
 
 
 def _check_convolution(hp: Hyperparameters) -> str | None:

@@ -62,7 +62,7 @@ class Training(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no t
         check: Callable[[], None],
     ) -> None:
         super().__init__()
-        self.set_model(model)
+        super().set_model(model)
         self._task, self._report, self._check = task, report, check
         self._hp = task.hyperparameters
         self._train, self._valid = Part(task, "train"), Part(task, "valid")
@@ -76,6 +76,9 @@ class Training(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no t
         self._kept = self._place
         self._kept_at = self._mark = time.perf_counter()
         self._start: float | None = None  # of the clock that counts training alone
+
+    def set_model(self, model: keras.Model) -> None:
+        """Stay with the model that is trained: predictions are another's, which calls this too."""
 
     @property
     def last(self) -> dict[str, float]:

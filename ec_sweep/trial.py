@@ -102,37 +102,44 @@ def _train_and_test(
     if not MODELS[task.model].is_network:
         report(Event(now(), environment=_environment("false")))
         return estimating.fit_and_test(task, folder, report, check)
-    with _network(task) as model:
+    with _network(task) as (model, trained):
         check()  # a large network alone may have taken too long to build
-        report(Event(now(), environment=_environment(str(model.jit_compile).lower())))
-        return _fit_network(model, task, folder, report, check)
+        report(Event(now(), environment=_environment(str(trained.jit_compile).lower())))
+        return _fit_network(model, trained, task, folder, report, check)
 
 
 @contextlib.contextmanager
-def _network(task: Task) -> Iterator[keras.Model]:
-    """Yield the compiled network of a task, and take its memory back at the end."""
+def _network(task: Task) -> Iterator[tuple[keras.Model, keras.Model]]:
+    """Yield the network of a task, and what of it is trained: all but the softmax at its end.
+
+    The loss is taken of the scores before it, because probabilities of 0 and 1 have no gradient:
+    on TensorFlow Keras finds the scores itself, on other backends training would stand still.
+    The memory of both is taken back at the end.
+    """
     keras.utils.set_random_seed(task.seed)
     model = MODELS[task.model].build(task.hyperparameters, task.classes)
-    model.compile(
+    trained = keras.Model(model.input, model.layers[-1].input)
+    trained.compile(
         optimizer=_optimizer(task.hyperparameters),
-        loss="sparse_categorical_crossentropy",
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
     try:
-        yield model
+        yield model, trained
     finally:
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf
 
             # TensorFlow keeps the gradient function of every model ever trained, and with it the
             # weights and Adam's two copies: emptied, what it keeps is small.
-            for variable in (*model.variables, *model.optimizer.variables):
+            for variable in (*trained.variables, *trained.optimizer.variables):
                 empty = tf.zeros([0], variable.dtype)
                 tf.raw_ops.AssignVariableOp(resource=variable.value.handle, value=empty)
 
 
 def _fit_network(
     model: keras.Model,
+    trained: keras.Model,
     task: Task,
     folder: AttemptFolder,
     report: Callable[[Event], None],
@@ -140,7 +147,7 @@ def _fit_network(
 ) -> Result:
     batch_size = task.hyperparameters.batch_size
     test = Part(task, "test")
-    training = Training(model, task, report, check)
+    training = Training(trained, task, report, check)
 
     def predict(tokens: Tokens) -> Any:
         return model.predict(tokens, batch_size=batch_size, verbose=0, callbacks=[training])
