@@ -163,7 +163,7 @@ class Postgres:
             (*where, *arguments),
             bin_path=self.server.bin_path,
             user=self.server.system_user,
-            timeout=60,
+            timeout=300,  # a busy disk makes recovery slow
         )
 
 
