@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ec_sweep import formats, merging, records, sources, splits
+from ec_sweep import fetching, formats, merging, records, sources, splits
 from ec_sweep.errors import EcsweepError
 from ec_sweep.formats import Options, Reading
 from ec_sweep.paths import Home, file_digest, write_atomically
@@ -199,6 +199,8 @@ class _Sink:
     def begin(self, reading: Reading) -> None:
         """Begin with the records of a file."""
         about = {"file": reading.path.name, "format": reading.format, "bytes": reading.size}
+        if fetched := fetching.provenance(reading.path):
+            about["fetched"] = fetched
         self.files.append(about | {"records": 0, "dropped": {}})
 
     def take(self, checked: Checked, hashes: Hashes) -> None:

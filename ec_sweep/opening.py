@@ -2,7 +2,7 @@
 
 import lzma
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from ec_sweep.errors import EcsweepError
 
 BLOCK = 8 << 20  # bytes read at once
 LONGEST = 16 << 20  # bytes of a line or an entry; the longest UniProt entries take some 2 MB
-_HEAD = 64 << 10  # bytes looked at to recognise a format
+_HEAD = 64 << 10  # bytes looked at to recognise a format, or to find where a file is damaged
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\x00": "xz"}
 _SUFFIXES = {".gz": "gzip", ".zst": "zstd", ".xz": "xz"}
 _BOM = b"\xef\xbb\xbf"
@@ -68,7 +68,7 @@ class Opened:
                 if len(head) >= _HEAD:
                     break
         except _DamagedError as error:
-            raise self._damaged(error, 1 + head.count(b"\n")) from error
+            raise self._damaged(error) from error
         self.position = 0
         if not head.strip():
             inside = " inside" if self.compression else ""
@@ -104,7 +104,7 @@ class Opened:
                 if rest := _without(block, skip):
                     yield rest
         except _DamagedError as error:
-            raise self._damaged(error, line + tail.count(b"\n")) from error
+            raise self._damaged(error) from error
         if tail and (last := _without(Block(tail, line), skip)):
             yield last
 
@@ -128,7 +128,12 @@ class Opened:
                 "which no protein takes. Is the file what it should be?"
             )
 
-    def _damaged(self, error: Exception, line: int) -> EcsweepError:
+    def _damaged(self, error: Exception) -> EcsweepError:
+        """Return the error that says in which line; blocks are too large to tell: read again."""
+        line = 1
+        with suppress(_DamagedError):
+            for piece in self._lines_ended(_HEAD):
+                line += piece.count(b"\n")
         return EcsweepError(
             f"{self.path}: line {line}: cut off or damaged {self.compression} file ({error}). "
             "Get it again."

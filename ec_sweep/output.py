@@ -131,14 +131,33 @@ def _axis_in_words(axis: Axis) -> str:
 
 
 def print_card(card: dict[str, Any], class_names: Mapping[EcNumber, str] | None = None) -> None:
-    """Print a dataset's card, a line for each key, and under its classes what they are."""
+    """Print a card, a line for each key; its files and what its classes are stand below."""
     for key, value in card.items():
-        typer.echo(printable(f"{key.replace('_', ' ')}: {_in_words(value)}"))
+        title = key.replace("_", " ")
+        if key == "files":
+            typer.echo(f"{title}:")
+            for file in value:
+                typer.echo(printable(f"    {_file_in_words(file)}"))
+            continue
+        if key == "migrations" and not any(value.values()):
+            value = None
+        typer.echo(printable(f"{title}: {_in_words(value)}"))
         if key == "classes":
             meanings = {name: names.name_of(name, class_names) for name in value}
             for name, meaning in meanings.items():
                 if meaning:
                     typer.echo(printable(f"    {name:5} {meaning}"))
+
+
+def _file_in_words(file: dict[str, Any]) -> str:
+    """Return what a card says of a file that was read, less its checksum."""
+    several = "s" * (file["records"] != 1)
+    words = f"{file['file']}: {file['format']}, {file['records']:,} record{several}"
+    if file["dropped"]:
+        words += f", of them dropped: {_in_words(file['dropped'])}"
+    if fetched := file.get("fetched"):
+        words += f"; fetched {fetched['fetched'][:10]}, release {fetched['release']}"
+    return words
 
 
 def _in_words(value: object) -> str:

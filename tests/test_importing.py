@@ -1,5 +1,6 @@
 """From files to sources: every record kept or counted, whatever their order, threads or end."""
 
+import json
 import random
 import shutil
 import signal
@@ -16,7 +17,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ec_sweep import building, datasets, doctor_files, importing, merging, records, sources, splits
+from ec_sweep import (
+    building,
+    datasets,
+    doctor_files,
+    importing,
+    merging,
+    output,
+    records,
+    sources,
+    splits,
+)
 from ec_sweep.errors import EcsweepError
 from ec_sweep.fields import Fields
 from ec_sweep.formats import Options, Reading
@@ -426,3 +437,25 @@ def test_names_come_from_files() -> None:
         ("…", "source"),
     ):
         assert sources.name_of(Path(file)) == name
+
+
+def test_a_fetched_file_brings_its_release_along(
+    home: Home, write_tsv: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What `data fetch` wrote beside a file stands on the card, unless the file has changed."""
+    file = write_tsv([["P1", "", "1.1.1.1", "3", "MKV"]])
+    about = {
+        "source": "UniProtKB", "release": "2026_04", "fetched": "2026-11-23T00:00:00+00:00",
+        "bytes": file.stat().st_size,
+    }  # fmt: skip
+    beside = file.with_name(f"{file.name}.json")
+    beside.write_text(json.dumps(about))
+    card = importing.import_files(home, "x", [file], Options(), built_in("none")).card
+    assert card["files"][0]["fetched"] == about
+    output.print_card(card)
+    assert (
+        "UniProt TSV, 1 records; fetched 2026-11-23, release 2026_04\n" in capsys.readouterr().out
+    )
+    beside.write_text(json.dumps(about | {"bytes": 1}))
+    card = importing.import_files(home, "x", [file], Options(), built_in("none")).card
+    assert "fetched" not in card["files"][0]

@@ -3,6 +3,7 @@
 import gzip
 import lzma
 import tracemalloc
+import zlib
 from pathlib import Path
 
 import pyarrow as pa
@@ -56,6 +57,19 @@ def test_damage_is_found(kind: str, place: str, tmp_path: Path) -> None:
     path.write_bytes(cut[place])
     with pytest.raises(EcsweepError, match=rf"x: line \d+: cut off or damaged {kind} file"):
         read(path, size=10_000)
+
+
+def test_damage_is_found_in_its_place(tmp_path: Path) -> None:
+    """The line is the one that could not be read, within 64 KB, however large a block is."""
+    noise = b"".join(b"%x\n" % (number**7) for number in range(60_000))
+    cut = gzip.compress(noise)[:-100_000]
+    path = tmp_path / "x"
+    path.write_bytes(cut)
+    readable = zlib.decompressobj(wbits=31).decompress(cut)
+    with pytest.raises(EcsweepError) as error:
+        read(path, size=1 << 23)
+    line = int(str(error.value).partition("line ")[2].partition(":")[0])
+    assert 0 <= readable.count(b"\n") + 1 - line <= readable[-(64 << 10) :].count(b"\n")
 
 
 def test_padding_between_xz_streams_is_none_of_ours(tmp_path: Path) -> None:
