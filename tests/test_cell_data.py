@@ -127,7 +127,7 @@ def test_set_changes_the_split_of_any_study(ecsweep: Ecsweep) -> None:
     text = ecsweep.ok("plan", "tiny", "--set", "split=identical", "--json")
     assert {cell["params"]["split"] for cell in json.loads(text)["cells"]} == {"identical"}
     said = ecsweep.ok("plan", "tiny", "--set", "split=cluster")
-    assert "The dataset is not built yet: enzyme (cluster split)." in said
+    assert "Dataset not built yet: enzyme (cluster split)." in said
     assert "--set split must be one of random, identical, cluster, given" in ecsweep.fails(
         "plan", "tiny", "--set", "split=families"
     )

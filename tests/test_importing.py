@@ -453,9 +453,8 @@ def test_a_fetched_file_brings_its_release_along(
     card = importing.import_files(home, "x", [file], Options(), built_in("none")).card
     assert card["files"][0]["fetched"] == about
     output.print_card(card)
-    assert (
-        "UniProt TSV, 1 records; fetched 2026-11-23, release 2026_04\n" in capsys.readouterr().out
-    )
+    shown = capsys.readouterr().out
+    assert "UniProt TSV, 1 record; fetched 2026-11-23, release 2026_04\n" in shown
     beside.write_text(json.dumps(about | {"bytes": 1}))
     card = importing.import_files(home, "x", [file], Options(), built_in("none")).card
     assert "fetched" not in card["files"][0]
