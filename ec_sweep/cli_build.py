@@ -1,6 +1,7 @@
 """The commands ``ecsweep data import`` and ``ecsweep data build``."""
 
 import shlex
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -231,6 +232,8 @@ def _transfers(chosen: list[str] | None) -> "Transfers":
 @contextmanager
 def _watched(files: list[Path], quiet: bool = False) -> "Iterator[Watch]":
     """Show how far files are read: a bar in a terminal, one line elsewhere."""
+    # As Ctrl-C: what is half made goes, and MMseqs2 ends too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if files and not quiet:
         typer.echo(printable(f"Reading {', '.join(map(str, files))} ..."))
     if not files or not sys.stdout.isatty():

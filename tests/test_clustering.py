@@ -5,8 +5,6 @@ import importlib.machinery
 import importlib.util
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ec_sweep import clustering, splits
+from ec_sweep import clustering, datasets, splits
 from ec_sweep.clustering import Program
 from ec_sweep.errors import EcsweepError
+from ec_sweep.paths import packed
+from tests.conftest import Ecsweep
 
 SAYS_ITS_VERSION = '[ "$1" = version ] && { echo 99-fake; exit; }'
 
@@ -196,28 +196,26 @@ def test_a_failure_says_why_and_leaves_nothing(
     assert not list(tmp_path.glob("families-*"))
 
 
-def test_ctrl_c_ends_all_that_runs(fake: Callable[[str], Program], tmp_path: Path) -> None:
-    """An interrupt kills the program and what it started, and removes its files."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_build_ends_all_that_runs(
+    fake: Callable[[str], Program], tmp_path: Path, ecsweep: Ecsweep, number: signal.Signals
+) -> None:
+    """Ctrl-C and SIGTERM kill the program and what it started, and remove what is half made."""
     program = fake(f"sleep 300 & echo $! > {tmp_path}/child; wait")
-    code = f"""
-import pathlib, pyarrow as pa
-from ec_sweep import clustering
-clustering.families(
-    pa.array([bytes(16)], pa.binary(16)), [pa.array(["MKV"])],
-    program=clustering.Program({program.path!r}, "99"), folder=pathlib.Path({str(tmp_path)!r}))
-"""
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    sample = str(packed("data") / datasets.SAMPLE)
+    build = ("data", "build", "enzyme", "--from", sample, "--split", "cluster")
+    process = ecsweep.start(*build, ECSWEEP_MMSEQS=program.path)
     child = tmp_path / "child"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not (child.exists() and child.read_text().strip()):
         assert time.monotonic() < deadline
-        assert process.poll() is None, process.stderr and process.stderr.read()
+        assert process.poll() is None, process.communicate()
         time.sleep(0.02)
     time.sleep(1)  # until it waits
-    assert list(tmp_path.glob("families-*"))
-    process.send_signal(signal.SIGINT)
-    assert "KeyboardInterrupt" in process.communicate(timeout=30)[1]
-    assert not list(tmp_path.glob("families-*"))
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert [path.name for path in (ecsweep.home / "data" / "enzyme").iterdir()] == [".lock"]
     while alive(int(child.read_text())):  # killed, but the system may be slow
         assert time.monotonic() < deadline
         time.sleep(0.02)
