@@ -378,7 +378,7 @@ def test_forget_lets_a_cell_be_trained_anew(ecsweep: Ecsweep) -> None:
     """Forgetting asks first, and takes only what was named."""
     ecsweep.ok("study", "tiny", "--set", "epochs=1")
     cell = ecsweep.cells("tiny")[0]["cell"]
-    assert ecsweep.run("forget", "tiny", "--cell", cell).returncode == 130  # no answer
+    assert ecsweep.run("forget", "tiny", "--cell", cell).returncode == 2  # no answer
     assert ecsweep.cells("tiny")[0]["state"] == "complete"
     assert "Forgot 1 attempts" in ecsweep.ok("forget", "tiny", "--cell", cell, "--yes")
     assert [c["state"] for c in ecsweep.cells("tiny")] == ["waiting"] + ["complete"] * 3
