@@ -362,9 +362,9 @@ def model_problems(home: Path, study: str) -> list[str]:
             "SELECT run_uuid, value FROM latest_metrics WHERE key = 'val_accuracy'"
         ).fetchall()
     accuracies, found, bests = dict(metrics), [], []
-    folder = home / "mlruns" / "artifacts" / "models"
+    folder = home / "mlruns" / "artifacts"  # a server puts models under their experiment
     for model, status, stage, run in rows:
-        files = sorted((folder / model).rglob("model.json"))
+        files = sorted(folder.glob(f"**/models/{model}/**/model.json"))
         if (stage == "active") != bool(files) or (stage == "active" and status != 2):
             found.append(
                 f"model {model} is {stage} with status {status} and {len(files)} documents"

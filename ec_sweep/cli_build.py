@@ -1,7 +1,6 @@
 """The commands ``ecsweep data import`` and ``ecsweep data build``."""
 
 import shlex
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ec_sweep import hints
-from ec_sweep.errors import EcsweepError, printable
+from ec_sweep.errors import EcsweepError, heed_interrupts, printable
 from ec_sweep.options import HERE, Home, Json, check_range, place
 
 if TYPE_CHECKING:
@@ -232,8 +231,8 @@ def _transfers(chosen: list[str] | None) -> "Transfers":
 @contextmanager
 def _watched(files: list[Path], quiet: bool = False) -> "Iterator[Watch]":
     """Show how far files are read: a bar in a terminal, one line elsewhere."""
-    # As Ctrl-C: what is half made goes, and MMseqs2 ends too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # So that what is half made goes, and MMseqs2 ends too.
+    heed_interrupts()
     if files and not quiet:
         typer.echo(printable(f"Reading {', '.join(map(str, files))} ..."))
     if not files or not sys.stdout.isatty():

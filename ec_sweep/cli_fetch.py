@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ec_sweep import hints
-from ec_sweep.errors import EcsweepError, ExitCode, printable
+from ec_sweep.errors import EcsweepError, ExitCode, heed_interrupts, printable
 from ec_sweep.options import HERE, Home, check_range, place
 
 fetch_cli = typer.Typer(
@@ -106,6 +106,7 @@ def fetch_uniprot(
     asked, name = _search(query, reviewed)
     path = out or place(home).home.downloads / name
     _say(f"UniProt: {asked}")
+    heed_interrupts()
     try:
         with _progress() as (note, progress):
             fetch = Fetch(Service(server, tries, note), asked, path, note=note, progress=progress)

@@ -1,5 +1,6 @@
 """Errors that a user can mend, and the exit codes that commands end with."""
 
+import signal
 from collections.abc import Iterable
 from enum import IntEnum
 
@@ -19,6 +20,12 @@ class EcsweepError(Exception):
 
 class StudyStoppedError(Exception):
     """A study stopped early because the same programming error kept coming back."""
+
+
+def heed_interrupts() -> None:
+    """Have Ctrl-C and SIGTERM interrupt the command, even where a script's "&" has them ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
 
 
 def printable(text: str, keep: str = "") -> str:

@@ -7,7 +7,14 @@ from urllib.parse import unquote, urlparse
 
 from ec_sweep import hints
 from ec_sweep.errors import EcsweepError
-from ec_sweep.mlflow_store import connect, exists, is_local, keeps_artifacts_here, pages
+from ec_sweep.mlflow_store import (
+    connect,
+    exists,
+    is_local,
+    keeps_artifacts_here,
+    pages,
+    reaching,
+)  # fmt: skip
 from ec_sweep.paths import Home
 from ec_sweep.stored import Measured, stored_studies
 from ec_sweep.tracking import Tracker
@@ -24,7 +31,8 @@ def open_tracker(home: Home, study: str) -> Tracker:
     location = home.artifacts.resolve().as_uri() if keeps_artifacts_here(home) else None
     # The UI opens such an experiment on its training runs, not on language models.
     tags = {"mlflow.experimentKind": "custom_model_development"}
-    return Tracker(client, client.create_experiment(study, location, tags), study)
+    made = reaching(client).create_experiment(study, location, tags)
+    return Tracker(client, made, study)
 
 
 def tracked_studies(
@@ -63,7 +71,7 @@ def find_writable(home: Home, study: str) -> Tracker | None:
 
 
 def _existing(home: Home, client: "MlflowClient", study: str) -> Tracker | None:
-    experiment = client.get_experiment_by_name(study)
+    experiment = reaching(client).get_experiment_by_name(study)
     if experiment is None:
         return None
     fix = hints.command("doctor", "--fix")

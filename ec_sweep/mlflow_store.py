@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ec_sweep import databases, schemas
 from ec_sweep.errors import EcsweepError
+from ec_sweep.outages import Reaching
 from ec_sweep.paths import Home, check_sqlite, make_database, no_room
 
 if TYPE_CHECKING:
@@ -67,6 +68,12 @@ def connect(home: Home) -> "MlflowClient":
             f"{databases.shown(uri)}: MLflow's data cannot be opened ({reason})."
         ) from error
     return client
+
+
+def reaching(client: "MlflowClient") -> Reaching:
+    """Return a client whose failures to reach MLflow's data are told as such."""
+    remote = client.tracking_uri.startswith(("http:", "https:"))
+    return Reaching(client, "MLflow", remote=remote)
 
 
 def exists(home: Home) -> bool:

@@ -197,7 +197,7 @@ def find_sweep(study: str) -> Path:
     files = sweep_files()
     if study not in files:
         other = Path("sweeps") / f"{study}.yml"
-        if other.exists():
+        if other in Path("sweeps").glob("*.yml"):
             raise EcsweepError(
                 f"no study is named {study!r}: names are looked for in files that end in .yaml. "
                 f"Rename {other}, or give its path."

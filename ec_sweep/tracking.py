@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import ec_sweep
 from ec_sweep.attempts import AttemptFolder, Event, Result, now
 from ec_sweep.logged_models import LoggedModels
-from ec_sweep.mlflow_store import pages
-from ec_sweep.outages import Reaching
+from ec_sweep.mlflow_store import pages, reaching
 from ec_sweep.spec import Cell
 from ec_sweep.stored import (
     SavedModel,
@@ -51,8 +50,7 @@ class Tracker:
         study: str,
         stored: StoredStudy | None = None,
     ) -> None:
-        remote = client.tracking_uri.startswith(("http:", "https:"))
-        self._client = Reaching(client, "MLflow", remote=remote)
+        self._client = reaching(client)
         self._experiment_id = experiment_id
         self._study = study
         self._stored = stored

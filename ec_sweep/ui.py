@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from ec_sweep import databases, gone
-from ec_sweep.errors import EcsweepError
+from ec_sweep.errors import EcsweepError, heed_interrupts
 from ec_sweep.mlflow_store import refuse_foreign, tracking_uri
 from ec_sweep.paths import Home, check_sqlite
 
@@ -42,8 +42,7 @@ def serve(home: Home, host: str, port: int, announce: Callable[[str], None]) -> 
     ]  # fmt: skip
     log = home.work / f"ui-{port}.log"
     home.make_work()
-    for number in (signal.SIGINT, signal.SIGTERM):  # even where a script's "&" has it ignored
-        signal.signal(number, signal.default_int_handler)
+    heed_interrupts()
     with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as output:
         server = subprocess.Popen(
             command, env=environment, stdout=output, stderr=output, start_new_session=True

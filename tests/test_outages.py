@@ -15,12 +15,13 @@ from mlflow import MlflowClient
 from mlflow.utils.rest_utils import verify_rest_response
 from optuna.storages import RDBStorage
 
-from ec_sweep import outages, study
+from ec_sweep import experiments, outages, study
 from ec_sweep.attempts import Event, Result, Task
 from ec_sweep.errors import EcsweepError
 from ec_sweep.executors import Message
 from ec_sweep.locks import study_lock
 from ec_sweep.outages import Outage, Reaching, UnavailableError
+from ec_sweep.paths import Home
 from ec_sweep.study import Driver
 from tests.test_study import (
     DONE,
@@ -325,3 +326,22 @@ def test_waiting_grows_and_ends() -> None:
     assert not outage.waits
     outage.end()
     assert not outage.reason
+
+
+def test_a_server_that_goes_as_a_study_opens_is_an_outage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also the first write, which makes the experiment, tells outages from bugs."""
+
+    class Client:
+        tracking_uri = "http://127.0.0.1:9"
+
+        def get_experiment_by_name(self, _: str) -> None:
+            return None
+
+        def create_experiment(self, *_: object) -> str:
+            raise requests.exceptions.ConnectionError("Connection reset by peer")
+
+    monkeypatch.setattr(experiments, "connect", lambda _: Client())
+    with pytest.raises(UnavailableError, match="MLflow cannot be reached"):
+        experiments.open_tracker(Home(tmp_path), "new@demo")

@@ -54,7 +54,7 @@ HOSTILE = [
     (["data", "build", "../x", "--from", "x.tsv"], "no dataset is named '../x'"),
     (["data", "show", "../x"], "no dataset is named '../x'"),
     (["data", "show", ""], "no dataset is named ''"),
-    (["study", "tiny", "--home", "sweeps/tiny.yaml"], "cannot be written to"),
+    (["study", "tiny", "--home", "sweeps/tiny.yaml"], "must be a folder"),
     (["study", "tiny", "--home", f"{ESCAPE}?"], r"\x1b[31mred? must not have ?"),
     (["study", "tiny", "--home", "x" * 300], "--home cannot be used (File name too long)"),
 ]

@@ -288,7 +288,10 @@ def test_networks_come_back_with_their_weights(tmp_path: Path, model: str) -> No
 @pytest.fixture(scope="module")
 def served(finished: Ecsweep, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of MLflow's own server on the tiny study's best model."""
-    query = "SELECT model_id FROM logged_models WHERE status = 2"
+    query = """
+        SELECT model_id FROM logged_models JOIN experiments USING (experiment_id)
+        WHERE name = 'tiny@demo' AND status = 2 AND logged_models.lifecycle_stage = 'active'
+    """  # those that were beaten are marked as deleted
     ((model_id,),) = finished.sql("mlflow.db", query)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
