@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,7 +92,8 @@ def classify_sequences(
         name = "stdin" if str(fasta) == "-" else str(fasta)
         entries = sequences.read(stream, name, about.hyperparameters.length)
         first = next(entries)  # what is no FASTA is said before Keras is waited for
-        classifier = serving.load(folder)
+        with _held_back():
+            classifier = serving.load(folder)
         print(about.line(), file=sys.stderr)
         with _output(out) as file:
             tally = predicting.classify(
@@ -99,6 +101,27 @@ def classify_sequences(
                 batch_size=batch_size, top=top, show=_show,
             )  # fmt: skip
     _show(tally, end=True)
+
+
+@contextmanager
+def _held_back() -> Iterator[None]:
+    """Hold back what TensorFlow writes to stderr as it starts, past all that it can be told.
+
+    It is shown where that fails.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as aside:
+        os.dup2(aside.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            aside.seek(0)
+            os.write(kept, aside.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _name(study: str) -> str:

@@ -233,6 +233,8 @@ def test_predictions_equal_those_of_the_trial(
     assert [header.index(row[1]) - 2 for row in rows] == list(kept["probabilities"].argmax(axis=1))
     assert {row[4] for row in rows} <= {"cut", "cut,nonstandard"}  # 40 residues are read
     assert f"{len(rows)} sequences" in done.stderr
+    assert "oneDNN" not in done.stderr  # what TensorFlow says as it starts
+    assert "absl" not in done.stderr
 
 
 def test_a_reader_that_has_seen_enough_ends_it_quietly(
