@@ -121,9 +121,9 @@ BAD_FILES = [
     ("x.tsv", b"<!DOCTYPE html><html>", "HTML page"),
     ("x.tsv.gz", b"<html><body>429", "not a gzip file. It is an HTML page"),
     ("x.tsv.gz", HEADER.encode(), "not a gzip file"),
-    ("x.tsv.gz", gzip.compress(b""), "empty"),
-    ("x.tsv.gz", gzip.compress(b"<html>"), "HTML page"),
-    ("x.tsv.gz", gzip.compress(HEADER.encode() * 9999)[:-20], "cut off or damaged"),
+    ("x.tsv.gz", gzip.compress(b"", mtime=0), "empty"),
+    ("x.tsv.gz", gzip.compress(b"<html>", mtime=0), "HTML page"),
+    ("x.tsv.gz", gzip.compress(HEADER.encode() * 9999, mtime=0)[:-20], "cut off or damaged"),
     ("x.tsv", (HEADER + "P1\t\tMKV\nP2\t").encode(), "line 3: the file ends in the middle"),
 ]
 
