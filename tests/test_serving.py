@@ -290,7 +290,8 @@ def served(finished: Ecsweep, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """The address of MLflow's own server on the tiny study's best model."""
     query = """
         SELECT model_id FROM logged_models JOIN experiments USING (experiment_id)
-        WHERE experiments.name = 'tiny@demo' AND logged_models.status = 2 AND logged_models.lifecycle_stage = 'active'
+        WHERE experiments.name = 'tiny@demo' AND logged_models.status = 2
+            AND logged_models.lifecycle_stage = 'active'
     """  # those that were beaten are marked as deleted
     ((model_id,),) = finished.sql("mlflow.db", query)
     with socket.socket() as probe:
