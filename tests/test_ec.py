@@ -11,8 +11,9 @@ from ec_sweep import ec, enzyme_files, names, output, transfers
 from ec_sweep.ec import EcNumber, InvalidEcNumber, parse
 from ec_sweep.errors import EcsweepError
 from ec_sweep.transfers import Migrated
+from tests.conftest import SHARED
 
-ENZCLASS = Path("/work/shared/data/formats/enzclass.txt")
+ENZCLASS = SHARED / "data" / "formats" / "enzclass.txt"
 
 Write = Callable[[str | bytes], Path]
 
