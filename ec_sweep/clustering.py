@@ -206,7 +206,7 @@ def _run(program: Program, work: Path, arguments: list[str | Path]) -> None:
         )
         try:
             status = process.wait()
-        except BaseException:
+        except BaseException:  # Ctrl-C too: in a session of its own it would run on
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             raise
