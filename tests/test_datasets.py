@@ -2,7 +2,6 @@
 
 import gzip
 import random
-import shutil
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
@@ -485,7 +484,7 @@ def test_impossible_splits_are_refused(arguments: tuple[Any, ...], message: str)
         Split(*arguments)
 
 
-@pytest.mark.skipif(shutil.which("mmseqs") is None, reason="MMseqs2 is not installed")
+@pytest.mark.usefixtures("mmseqs")
 def test_families_of_a_file_are_found(home: Home, write_tsv: Write, proteins: Rows) -> None:
     """Without a column of families MMseqs2 finds them; the same from a source, whatever order."""
     rows = [row[:5] for row in proteins[:800]]
