@@ -9,8 +9,8 @@ PACKAGE = Path(ec_sweep.__file__).parent
 ORDER = """
     errors hints paths outages direct databases documents schemas refusals hyperparameters encoding
     baselines models space cell spec
-    ec enzyme_files names transfers uniprot fetching
-    fields opening tabular fasta flatfile parquet headers formats
+    ec uniprot fetching
+    fields opening enzyme_files names transfers tabular fasta flatfile parquet headers formats
     records splits clustering merging sources importing
     recipes datasets labelling dividing packing building cell_data
     stopping metrics saving attempts checkpoints evaluation failures machine estimating training
