@@ -1,6 +1,5 @@
 """Sources: records imported once, as columns on disk, from which datasets are built."""
 
-import json
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ec_sweep import cards
 from ec_sweep.errors import EcsweepError, nearest
 from ec_sweep.paths import Home
 
@@ -124,15 +124,8 @@ def name_of(path: Path) -> str:
 
 def read(folder: Path) -> Source:
     """Return the source in a folder, from its card."""
-    try:
-        card = json.loads((folder / CARD).read_text())
-        if missing := sorted(_CARD_KEYS - card.keys()):
-            raise ValueError(f"it lacks {', '.join(missing)}")
-    except (OSError, ValueError, AttributeError) as error:
-        raise EcsweepError(
-            f"{folder / CARD}: not the card of a source ({error}). "
-            "Remove the folder and import the files again."
-        ) from error
+    cure = "Remove the folder and import the files again."
+    card = cards.read(folder / CARD, _CARD_KEYS, "source", cure)
     return Source(folder / card["content"], card)
 
 

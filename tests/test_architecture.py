@@ -11,7 +11,7 @@ ORDER = """
     baselines models space cell spec
     ec uniprot fetching
     fields opening enzyme_files names transfers tabular fasta flatfile parquet headers formats
-    records splits clustering merging sources importing
+    records splits clustering merging cards sources importing
     recipes datasets labelling dividing packing building cell_data
     stopping metrics saving attempts checkpoints evaluation failures machine estimating training
     trial worker executors local_executor
