@@ -7,13 +7,13 @@ import ec_sweep
 
 PACKAGE = Path(ec_sweep.__file__).parent
 ORDER = """
-    errors hints paths outages direct databases documents schemas refusals hyperparameters encoding
-    baselines models space cell spec
+    errors hints machine paths outages direct databases documents schemas refusals
+    hyperparameters encoding baselines models space cell spec
     ec uniprot fetching
     fields opening enzyme_files names transfers tabular fasta flatfile parquet headers formats
     records splits clustering merging cards sources importing
     recipes datasets labelling dividing packing building cell_data
-    stopping metrics saving attempts checkpoints evaluation failures machine estimating training
+    stopping metrics saving attempts checkpoints evaluation failures estimating training
     trial worker executors local_executor
     ledger ledger_store mlflow_store stored logged_models tracking experiments
     holders server_lock locks recording pruning sampling plan study planning gone

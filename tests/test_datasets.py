@@ -461,7 +461,7 @@ def test_threads_do_not_matter(
     assert first.card["files"][0]["format"] == "UniProt TSV"
     for count in (1, 5):
         for module in (importing, packing):
-            monkeypatch.setattr(module, "threads", lambda count=count: count)
+            monkeypatch.setattr(module, "usable_cores", lambda count=count: count)
         importing.import_files(home, "mine", [path], Options(), transfers.built_in())
         assert building.build(home, "enzyme", "mine").fingerprint == first.fingerprint
         again = building.build(home, "enzyme", [path])

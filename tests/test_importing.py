@@ -195,7 +195,7 @@ def test_neither_threads_nor_blocks_nor_order_matter(
              enumerate(rows[::7])]  # fmt: skip
     path = write_tsv(rows)
     expected = write(tmp_path / "a", path)
-    monkeypatch.setattr(importing, "threads", lambda: 5)
+    monkeypatch.setattr(importing, "usable_cores", lambda: 5)
     again = write(tmp_path / "b", path)
     for name in (sources.RECORDS, sources.SEQUENCES):
         assert (again.folder / name).read_bytes() == (expected.folder / name).read_bytes()
