@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ec_sweep import ec
+from ec_sweep.ec import EcNumber
 from ec_sweep.fields import Fields
 from ec_sweep.transfers import Migrated, Transfers
 
@@ -101,9 +102,9 @@ class Numbers:
             return code
 
 
-def numbers_of(text: str) -> tuple[str, ...]:
+def numbers_of(text: str) -> tuple[EcNumber, ...]:
     """Return the numbers of a text in our own way of writing."""
-    return tuple(text.split("; ")) if text else ()
+    return tuple(map(ec.parse, text.split("; "))) if text else ()
 
 
 def check(fields: Fields, numbers: Numbers) -> Checked:

@@ -299,7 +299,7 @@ def test_columns_say_what_rows_say(rows: list[tuple[Any, ...]], size: int) -> No
     found = {
         (
             one["accession"],
-            records.numbers_of(one["ec_numbers"]),
+            tuple(map(str, records.numbers_of(one["ec_numbers"]))),
             (sequences[one["row"]] or b"").decode(),
             one["part"],
         )
