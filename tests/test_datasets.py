@@ -377,19 +377,14 @@ def test_drawn_classes_keep_their_share() -> None:
     seeds, fractions = 40, (0.056, 0.032, 0.032)
     corpus = {name: n // 100 for name, n in published.class_counts()["all"].items() if n >= 2_000}
     names = np.repeat(list(corpus), list(corpus.values()))
+    labels = np.repeat(np.arange(len(corpus)), list(corpus.values()))
     accessions = np.array([f"P{number:06}" for number in range(len(names))], dtype=object)
     counts: dict[str, Counter[str]] = {part: Counter() for part in PARTS}
     drawn = dict.fromkeys(PARTS, 0)
     for seed in range(seeds):
-        for part, fraction in zip(PARTS, fractions, strict=True):
-            members = np.concatenate(
-                [
-                    np.flatnonzero(names == name)[
-                        splits.split(accessions[names == name], seed)[part]
-                    ]
-                    for name in corpus
-                ]
-            )
+        parts = splits.assign("random", accessions, labels, seed=seed)
+        for place, (part, fraction) in enumerate(zip(PARTS, fractions, strict=True)):
+            members = np.flatnonzero(parts == place)
             size = round(fraction * len(members))
             chosen = members[splits.draw(accessions[members], size, seed)]
             counts[part].update(names[chosen])
