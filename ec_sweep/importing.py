@@ -57,9 +57,10 @@ def import_files(
     opened(paths, options)
     home.prepare()
     folder = home.sources / name
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
+    home.sources.mkdir(exist_ok=True)
+    with FileLock(sources.lock_of(folder)):
         sources.remove_stale(folder)  # we hold the lock: who made them is gone
+        folder.mkdir(exist_ok=True)
         aside = Path(tempfile.mkdtemp(dir=folder, prefix=sources.ASIDE))
         try:
             card = write(aside, name, paths, options, transfers, watch).card

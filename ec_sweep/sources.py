@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,6 +95,12 @@ class Source:
             raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> EcsweepError:
+        card = self.folder.parent / CARD
+        if card.exists() and read(card.parent).folder != self.folder:
+            return EcsweepError(
+                f"the source {self.name} was imported anew while it was read. "
+                "Run the command again: it takes the new one."
+            )
         return EcsweepError(
             f"the source in {self.folder} is damaged ({error}). Import its files again."
         )
@@ -150,12 +157,22 @@ def get(home: Home, name: str) -> Source:
     return read(home.sources / name)
 
 
+def lock_of(folder: Path) -> Path:
+    """Return the file whose lock is held while a source is made; its folder may go with it held."""
+    return folder.with_name(f".{folder.name}.lock")
+
+
 def remove_stale(folder: Path) -> None:
-    """Remove from a source's folder, whose lock is held, what is not or no longer part of it."""
+    """Remove from a source's folder, whose lock is held, what is not or no longer part of it.
+
+    A folder that nothing is left in goes too.
+    """
     current = read(folder).folder if (folder / CARD).exists() else None
     for stale in [*folder.glob(f"{ASIDE}*"), *folder.glob(f"{CONTENT}*")]:
         if stale != current:
             shutil.rmtree(stale, ignore_errors=True)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def groups_of(sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -339,7 +340,41 @@ def test_a_failed_import_leaves_the_old_source(
     assert sources.get(home, "mine") == old
     assert content(old) == [("P1", "1.1.1.1", "MKV" * 20)]
     left = {path.name for path in (home.sources / "mine").iterdir()}
-    assert left == {".lock", "source.json", old.folder.name}
+    assert left == {"source.json", old.folder.name}
+
+
+def test_a_first_import_that_fails_leaves_no_folder(
+    home: Home, write_tsv: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where another import of the same name waits for it, which then does its work."""
+    file = write_tsv([GOOD])
+    other = threading.Thread(target=do, args=(home, "mine", file))
+
+    def fail(*_: object) -> None:
+        monkeypatch.undo()
+        other.start()
+        other.join(0.3)
+        assert other.is_alive()
+        raise OSError(28, "No space left on device")
+
+    useless = write_tsv([["P1", "", "", "", "M1V"]], "useless.tsv")
+    with pytest.raises(EcsweepError, match="none of the 1 records can be used"):
+        do(home, "mine", useless)
+    assert not [*home.sources.glob("*/")]
+    monkeypatch.setattr(importing, "_merge", fail)
+    with pytest.raises(OSError, match="No space"):
+        do(home, "mine", file)
+    other.join()
+    assert content(sources.get(home, "mine")) == [("P1", "1.1.1.1", "MKV" * 20)]
+
+
+def test_a_source_replaced_while_it_is_read_is_told(home: Home, write_tsv: Write) -> None:
+    """A build that meets a new import of its source is no sign of damage."""
+    old = do(home, "mine", write_tsv([GOOD]))
+    do(home, "mine", write_tsv([["P7", *GOOD[1:]]]))
+    for read in (lambda: old.records(["accession"]), old.row_groups, lambda: old.sequences(0)):
+        with pytest.raises(EcsweepError, match=r"mine was imported anew .* Run the command again"):
+            read()
 
 
 def test_a_new_import_replaces_the_old_one(home: Home, write_tsv: Write) -> None:
