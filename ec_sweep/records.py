@@ -137,7 +137,7 @@ def check(fields: Fields, numbers: Numbers) -> Checked:
         accession=accession.filter(mask).cast(pa.string()),
         ec=text.codes[good],
         sequence=sequence,
-        digest=_digests(sequence),
+        digest=digests(sequence),
         part=_names(fields.part, mask),
         family=_names(fields.family, mask),
         dropped=dropped,
@@ -277,7 +277,7 @@ def _other_length(stated: "pa.Array | None", length: Codes) -> Mask:
     return ~same & (lengths(stated) > 0)
 
 
-def _digests(sequences: "pa.Array") -> "pa.Array":
+def digests(sequences: "pa.Array") -> "pa.Array":
     """Return a digest of each sequence; of a null that of no letters."""
     import pyarrow as pa
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ec_sweep import cards
 from ec_sweep.errors import EcsweepError, nearest
 from ec_sweep.paths import Home
+from ec_sweep.records import digests
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -155,6 +156,27 @@ def get(home: Home, name: str) -> Source:
             f"Sources: {', '.join(names) or 'none'}. Make one with: ecsweep data import FILE"
         )
     return read(home.sources / name)
+
+
+def verify(source: Source) -> str | None:
+    """Compare sequences with their digests; returns what is wrong, ``None`` when it is intact."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        table = source.records(["digest", "row"]).sort_by("row")
+        if len(table) != source.card["records_kept"]:
+            kept = source.card["records_kept"]
+            return f"it holds {len(table):,} records, not the {kept:,} of its card"
+        rows, stated, same = table["row"].to_numpy(), table["digest"], 0
+        for group, first, end in groups_of(source.row_groups()):
+            low, high = np.searchsorted(rows, [first, end]).tolist()
+            found = digests(source.sequences(group).take(pa.array(rows[low:high] - first)))
+            same += pc.sum(pc.equal(stated[low:high], found), min_count=0).as_py()
+    except EcsweepError as error:
+        return str(error)
+    wrong = len(rows) - same
+    return f"{wrong:,} of its sequences are not those of their digests" if wrong else None
 
 
 def lock_of(folder: Path) -> Path:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -462,6 +463,27 @@ def test_damaged_sources_say_what_to_do(home: Home, write_tsv: Write) -> None:
     (home.sources / "mine" / sources.CARD).write_text("{}")
     with pytest.raises(EcsweepError, match="not the card of a source"):
         sources.get(home, "mine")
+
+
+def test_verify_finds_changed_sources(home: Home, write_tsv: Write) -> None:
+    """A sequence that is another, records that are gone, and columns that cannot be read."""
+    rows = [[f"P{number}", "", "1.1.1.1", "", "MKV" * (20 + number)] for number in range(5)]
+    source = do(home, "mine", write_tsv([*rows, ["P9", *rows[0][1:]]]))
+    assert sources.verify(source) is None
+    path = source.folder / sources.SEQUENCES
+    intact = pq.read_table(path)
+    changed = [text.as_py() for text in intact["sequence"]]
+    changed[3] = b"A" * len(changed[3])
+    pq.write_table(pa.table({"sequence": pa.array(changed, pa.binary())}), path)
+    assert "1 of its sequences are not those" in str(sources.verify(source))
+    pq.write_table(intact[:4], path)
+    assert "2 of its sequences are not those" in str(sources.verify(source))
+    fewer = pq.read_table(source.folder / sources.RECORDS)[1:]
+    pq.write_table(fewer, source.folder / sources.RECORDS)
+    assert "it holds 5 records, not the 6 of its card" in str(sources.verify(source))
+    path.unlink()
+    (source.folder / sources.RECORDS).write_bytes(b"")
+    assert "is damaged" in str(sources.verify(source))
 
 
 def test_names_come_from_files() -> None:
