@@ -30,6 +30,10 @@ _CONVOLUTION = _BRANCH | {"filter_size"}
 _BRANCHES = _BRANCH | {"filter_sizes"}
 _RECURRENCE = {"units", "depth", "last_state", "batch_norm_momentum"}
 _HEAD = {"activation", "hidden", "dropout", "initializer"}
+_AT_RUN_TIME = {
+    "train_size", "batch_size", "epochs", "learning_rate", "early_stopping", "patience",
+}  # fmt: skip
+"""What a compiled network does not depend on."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,12 @@ class Model:
     check: Callable[[Hyperparameters], str | None] = lambda _: None
     """Returns why a combination of allowed values is impossible, ``None`` when it is fine."""
     is_network: bool = True
+
+
+def kind(model: str, hp: Hyperparameters) -> tuple[Any, ...]:
+    """Return what two cells have in common when one compiled network serves both."""
+    values = {name: getattr(hp, name) for name in MODELS[model].hyperparameters - _AT_RUN_TIME}
+    return (model, *sorted(values.items()))
 
 
 def one_hot(tokens: Any) -> Any:
