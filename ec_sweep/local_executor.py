@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -15,10 +15,10 @@ from pathlib import Path
 
 from ec_sweep.attempts import AttemptFolder, Order, Result, Task, now
 from ec_sweep.errors import EcsweepError
-from ec_sweep.executors import Message
+from ec_sweep.executors import Message, preferred
 from ec_sweep.failures import speaks_of_memory, timed_out
 from ec_sweep.machine import MEMORY_PER_WORKER, memory_of, oom_kills, visible_gpus
-from ec_sweep.models import MODELS
+from ec_sweep.models import MODELS, Kind, kind
 from ec_sweep.worker import Beat, CannotStart, serve
 
 _GRACE = 60.0
@@ -46,10 +46,13 @@ class _Worker:
     """Processes that the system had killed for memory when the task was submitted."""
     log_start: int = 0
     """Bytes of the log that speak of earlier trials."""
+    kind: Kind = None
+    """Of its last task: it has compiled that network."""
 
     def give(self, task: Task) -> None:
         """Send a task; a worker that died idle is found at the next poll."""
         self.task = task
+        self.kind = kind(task.model, task.hyperparameters)
         self.heard, self.began = time.monotonic(), None
         self.oom_kills = oom_kills()
         with contextlib.suppress(FileNotFoundError):  # it has not started yet
@@ -91,12 +94,16 @@ class LocalExecutor:
         for slot in range(self.slots):
             self._workers[slot] = self._spawn(slot, self._deterministic)
 
+    def prefer(self, kinds: Sequence[Kind]) -> int:
+        """See `Executor`."""
+        workers = list(filter(None, self._workers))
+        idle = [worker.kind for worker in workers if not worker.task]
+        return preferred(kinds, idle, [worker.kind for worker in workers if worker.task])
+
     def submit(self, task: Task) -> None:
         """See `Executor`."""
         deterministic = task.hyperparameters.deterministic
-        idle = [slot for slot, worker in enumerate(self._workers) if not (worker and worker.task)]
-        # Determinism is a switch of the whole process: it needs a worker born with it.
-        slot = next((s for s in idle if self._suits(s, deterministic)), idle[0])
+        slot = self._slot(deterministic, kind(task.model, task.hyperparameters))
         worker = self._workers[slot]
         if worker is None or not self._suits(slot, deterministic):
             if worker:
@@ -147,6 +154,19 @@ class LocalExecutor:
         for worker in filter(None, self._workers):
             self._end(worker)
         self._workers = [None] * self.slots
+
+    def _slot(self, deterministic: bool, wanted: Kind) -> int:
+        """Return the free slot that suits a task best: one whose worker has compiled its network.
+
+        Determinism is a switch of the whole process: it needs a worker born with it.
+        """
+
+        def rank(slot: int) -> tuple[bool, bool]:
+            worker = self._workers[slot]
+            return self._suits(slot, deterministic), bool(worker and worker.kind == wanted)
+
+        idle = [slot for slot, worker in enumerate(self._workers) if not (worker and worker.task)]
+        return max(idle, key=rank)
 
     def _suits(self, slot: int, deterministic: bool) -> bool:
         worker = self._workers[slot]

@@ -35,6 +35,9 @@ _AT_RUN_TIME = {
 }  # fmt: skip
 """What a compiled network does not depend on."""
 
+Kind = tuple[Any, ...] | None
+"""Cells of one kind can be trained by one compiled network."""
+
 
 @dataclass(frozen=True)
 class Model:
@@ -48,8 +51,13 @@ class Model:
     is_network: bool = True
 
 
-def kind(model: str, hp: Hyperparameters) -> tuple[Any, ...]:
-    """Return what two cells have in common when one compiled network serves both."""
+def kind(model: str, hp: Hyperparameters) -> Kind:
+    """Return what two cells have in common when one compiled network serves both.
+
+    ``None``: it is no network, and nothing is compiled.
+    """
+    if not MODELS[model].is_network:
+        return None
     values = {name: getattr(hp, name) for name in MODELS[model].hyperparameters - _AT_RUN_TIME}
     return (model, *sorted(values.items()))
 

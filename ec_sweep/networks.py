@@ -13,7 +13,7 @@ import keras
 
 from ec_sweep.attempts import Task
 from ec_sweep.hyperparameters import Hyperparameters
-from ec_sweep.models import MODELS, kind
+from ec_sweep.models import MODELS, Kind, kind
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Network:
     on TensorFlow Keras finds the scores itself, on other backends training would stand still.
     """
 
-    kind: tuple[Any, ...]
+    kind: tuple[Kind, int]
     model: keras.Model
     """From tokens to probabilities."""
     trained: keras.Model
@@ -46,7 +46,7 @@ def get(task: Task) -> Network:
     """Return the network of a task as it is before the first step, compiled for training."""
     global _kept
     hp = task.hyperparameters
-    wanted = (*kind(task.model, hp), task.classes)
+    wanted = kind(task.model, hp), task.classes
     if _kept is not None and _kept.kind != wanted:
         forget()  # before the next one takes its memory
     keras.utils.set_random_seed(task.seed)
