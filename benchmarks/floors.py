@@ -124,22 +124,23 @@ def of_network(network: Any, batch: int) -> dict[str, list[Work]]:
     pools = [layer for layer in network.layers if type(layer).__name__ == "MaxPooling1D"]
     for layer in network.layers:
         kind, work = type(layer).__name__, None
+        entering = layer.input if isinstance(layer.input, list) else [layer.input]
+        shape = entering[0].shape if entering else ()  # a second one is a mask
         if kind == "Dense":
-            work = dense(batch, layer.input.shape[-1], layer.units)
+            work = dense(batch, shape[-1], layer.units)
         elif kind == "Conv1D":
-            channels, positions = layer.input.shape[-1], layer.output.shape[1]
+            channels, positions = shape[-1], layer.output.shape[1]
             work = convolution(
                 batch, positions, layer.kernel_size[0], channels, layer.filters,
                 first=channels == LETTERS,
             )  # fmt: skip
         elif kind in GATES:
-            steps, inputs = layer.input.shape[1:]
+            steps, inputs = shape[1:]
             work = recurrent(
                 kind, batch, steps, inputs, layer.units,
                 first=inputs == LETTERS, sequences=layer.return_sequences,
             )  # fmt: skip
         elif kind == "BatchNormalization":
-            shape = layer.input[0].shape if isinstance(layer.input, list) else layer.input.shape
             positions = shape[1] if len(shape) == 3 else 1
             pool = pools[0].pool_size[0] if pools and positions > pools[0].output.shape[1] else 1
             work = normalisation(batch, positions, shape[-1], pool)
@@ -191,22 +192,31 @@ def cpu_rates() -> tuple[Rates, str]:
     return Rates(found[best][0], copied[0]), words
 
 
-def jax_rates() -> tuple[Rates, str]:
-    """Measure what JAX' device does, in the precision that it takes by itself."""
-    import jax
+def device_rates(*, quick: bool = False) -> tuple[Rates, str]:
+    """Measure what the device of Keras' backend does, in the precision that it takes by itself."""
+    from keras import ops, random
 
-    on_cpu = jax.default_backend() == "cpu"
-    size, length = (1024, 1 << 24) if on_cpu else (8192, 1 << 29)
-    one = jax.random.normal(jax.random.key(0), (size, size))
-    product = jax.jit(lambda a: a @ a)
-    multiplied = _rate((2 * size**3, lambda: product(one).block_until_ready()))
-    values = jax.random.normal(jax.random.key(1), (length,))
-    negated = jax.jit(lambda a: -a)
-    copied = _rate((2 * values.nbytes, lambda: negated(values).block_until_ready()))
+    size, length = (512, 1 << 22) if quick else (8192, 1 << 29)
+    one, values = random.normal((size, size)), random.normal((length,))
+
+    def wait(result: Any) -> None:  # backends return before the device is done
+        ops.convert_to_numpy(ops.ravel(result)[:1])
+
+    calls = 10  # to one wait
+
+    def repeated(job: Callable[[], Any]) -> Callable[[], None]:
+        def call() -> None:
+            for _ in range(calls):
+                result = job()
+            wait(result)
+
+        return call
+
+    multiplied = _rate((calls * 2 * size**3, repeated(lambda: ops.matmul(one, one))))
+    copied = _rate((calls * 2 * FLOAT * length, repeated(lambda: ops.negative(values))))
     words = (
-        f"{jax.devices()[0].device_kind}: {_spread(multiplied, 1e12)} TFLOP/s (JAX, float32 in its "
-        f"default precision, {size:,} x {size:,}), copying {_spread(copied, 1e9)} GB/s (read and "
-        "written)"
+        f"{_spread(multiplied, 1e12)} TFLOP/s (float32 matrices of {size:,} x {size:,} in the "
+        f"backend's own precision), copying {_spread(copied, 1e9)} GB/s (read and written)"
     )
     return Rates(multiplied[0], copied[0]), words
 
