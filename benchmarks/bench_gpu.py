@@ -80,19 +80,29 @@ FULL = Size(1000, 128, 50, (512, 512), {False: 777, True: 60}, PAPER_SIZES, 150)
 QUICK = Size(24, 8, 4, (8, 8), {False: 4, True: 4}, dict.fromkeys(PAPER_SIZES, 64), 60)
 
 
+def executor(slots: int, threads: int, logs: Path) -> Any:
+    """Return ecsweep's local executor with so many workers that share one card."""
+    from ec_sweep import local_executor
+
+    if importlib.util.find_spec("ec_sweep.sharing"):
+        from ec_sweep.sharing import Layout
+
+        gpus = tuple(machine.visible_gpus()[:1])
+        frame = Layout(slots, threads, gpus, on_card=slots, fixed=True)
+        return local_executor.LocalExecutor(frame, logs, "bench-gpu")
+    os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{OF_THE_CARD / slots:.4f}"  # read by JAX
+    return local_executor.LocalExecutor(slots, threads, logs, "bench-gpu")
+
+
 class Pool:
     """Some of ecsweep's own workers on the card, and what they say of their trials."""
 
     def __init__(self, slots: int, root: Path) -> None:
-        from ec_sweep.local_executor import LocalExecutor
-
-        # Read by a worker's JAX when it starts; what is compiled once, all workers find.
-        os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{OF_THE_CARD / slots:.4f}"
+        # What one worker has compiled, all others and later pools find.
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(root / "compiled")
         logs = root / f"logs-{slots}"
         logs.mkdir(parents=True, exist_ok=True)
-        threads = max(1, machine.usable_cores() // slots)
-        self._executor = LocalExecutor(slots, threads, logs, "bench-gpu")
+        self._executor = executor(slots, max(1, machine.usable_cores() // slots), logs)
         self._executor.start()
 
     def run(self, tasks: list[Task], until: float) -> tuple[dict[str, list[Event]], list[Result]]:
@@ -104,10 +114,9 @@ class Pool:
         events: dict[str, list[Event]] = {task.run_id: [] for task in tasks}
         results: list[Result] = []
         while waiting or running:
-            if time.monotonic() > until and waiting is not None:
-                waiting = []
+            if time.monotonic() > until:
+                waiting, until = [], math.inf
                 self._executor.stop()
-                until = math.inf
             while waiting and len(running) < self._executor.slots:
                 task = waiting.pop(0)
                 self._executor.submit(task)

@@ -125,7 +125,7 @@ def of_network(network: Any, batch: int) -> dict[str, list[Work]]:
     for layer in network.layers:
         kind, work = type(layer).__name__, None
         entering = layer.input if isinstance(layer.input, list) else [layer.input]
-        shape = entering[0].shape if entering else ()  # a second one is a mask
+        shape: Any = entering[0].shape if entering else ()  # a second one is a mask
         if kind == "Dense":
             work = dense(batch, shape[-1], layer.units)
         elif kind == "Conv1D":
