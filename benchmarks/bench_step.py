@@ -6,13 +6,15 @@
 Each network is trained at the paper's hyperparameters and batch 32 on random tokens in these ways,
 each in a process of its own that is pinned to one core:
 
-product      a worker's own `trial.run`, as `ecsweep study` calls it
-fit, fit xla  Keras' `fit` with Keras' own layers and Adam on arrays of tokens, without and with ``jit_compile``
-loop, loop xla  a `tf.function` of our own with Keras' loss and Adam, which keeps no metrics
-jax          Keras' `fit` on the JAX backend
-jax product  `trial.run` on the JAX backend; only when asked for
+product   a worker's own `trial.run`, as `ecsweep study` calls it
+fit       Keras' `fit` with Keras' own layers and Adam, on arrays of tokens
+fit xla   the same with ``jit_compile``
+loop      a `tf.function` of our own with the same layers and Adam, which keeps no metrics
+loop xla  the same with ``jit_compile``
+jax       as "fit", on the JAX backend, which compiles by XLA as a rule
+jax product  as "product", on the JAX backend; only when asked for
 
-Ways take turns within a network. A round is an epoch of as many steps for every way; the first
+A network's ways follow each other. A round is an epoch of as many steps for every way; the first
 one, which traces and compiles, is told apart. Prints Markdown for docs/benchmarks.md.
 """
 
