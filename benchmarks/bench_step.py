@@ -340,6 +340,8 @@ def main() -> None:
     elif options.rates:
         rates_here([Case(**case) for case in json.loads(options.rates)])
     else:
+        if options.quick:
+            print("Tiny sizes: figures mean nothing.\n")
         measure(chosen(options))
 
 
