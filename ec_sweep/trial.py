@@ -161,13 +161,22 @@ def _test_best(
     return {"test_loss_best": loss, "test_accuracy_best": accuracy}
 
 
+def _installed() -> dict[str, str]:
+    """Return the versions that count; a machine of workers alone needs no driver's libraries."""
+    found = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
 def _environment(xla: str) -> dict[str, str]:
     """Say what a trial runs on: provenance, not identity."""
     backend = keras.backend.backend()
     found = {
         "python": platform.python_version(),
         "keras": keras.__version__,
-        **{name: importlib.metadata.version(name) for name in _PACKAGES},
+        **_installed(),
         "backend": backend,
         "xla": xla,
         "latency_calls": str(LATENCY_CALLS),
