@@ -51,7 +51,7 @@ from typing import Any
 import numpy as np
 import recorded_times
 import yaml
-from load import command, environment
+from bench_engine import command, environment
 from recorded_times import PARTS
 
 from ec_sweep import machine, planning
@@ -134,7 +134,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     setting = prepare(folder.resolve(), options)
     warm_up()
-    rounds = []
+    rounds: list[dict[str, Found]] = []
     names = [*CONTESTANTS, PACKED]
     for number in range(1 if options.quick else options.rounds):
         first = number % len(names)
@@ -378,7 +378,7 @@ def accuracies(rounds: Sequence[dict[str, Found]]) -> str:
     cells.sort(key=lambda cell: [float(part) for part in cell.split("/")])
 
     def of(name: str, cell: str) -> float:
-        return statistics.median(found[name]["accuracies"][cell] for found in rounds)
+        return float(statistics.median(found[name]["accuracies"][cell] for found in rounds))
 
     rows = [f"| test accuracy | {' | '.join(CONTESTANTS)} |", "|---" * (1 + len(CONTESTANTS)) + "|"]
     for cell in cells:
