@@ -8,7 +8,7 @@ import ec_sweep
 PACKAGE = Path(ec_sweep.__file__).parent
 ORDER = """
     errors hints paths outages direct databases documents schemas refusals hyperparameters encoding
-    baselines models space cell spec
+    baselines recurrence models space cell spec
     ec enzyme_files names transfers uniprot fetching
     fields opening tabular fasta flatfile parquet headers formats
     records splits clustering merging sources importing
@@ -57,7 +57,7 @@ def test_only_workers_know_keras() -> None:
     """TensorFlow is imported in workers alone."""
     for module in ORDER:
         heavy = {name for name in imports(module) if name.split(".")[0] in ("keras", "tensorflow")}
-        assert not heavy or module in ("models", "training", "trial")
+        assert not heavy or module in ("recurrence", "models", "training", "trial")
     assert not {n for n in imports("models", top_level_only=True) if n.startswith("keras")}
 
 
