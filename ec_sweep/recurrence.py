@@ -53,9 +53,7 @@ class GRU(layers.GRU):  # type: ignore[misc] # Keras has no types
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.supports_jit = (
-            False  # XLA needs longer for the loop, and compiles for each size of a batch
-        )
+        self.supports_jit = False  # XLA would compile the loop for each size of a batch
 
     def inner_loop(
         self, sequences: Any, initial_state: Any, mask: Any, training: bool = False
