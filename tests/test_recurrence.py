@@ -104,6 +104,7 @@ def plain_layers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def trained(name: str) -> tuple[list[float], keras.Model]:
     """Losses of some steps on random sequences that end at different places."""
+    keras.backend.clear_session()  # names are counted
     keras.utils.set_random_seed(7)
     hp = Hyperparameters(
         length=40, filters=8, filter_size=3, filter_sizes=(2, 3), units=10, hidden=(16,)
