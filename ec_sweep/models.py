@@ -167,9 +167,9 @@ def _recurrence(hp: Hyperparameters, kind: str, features: Any, tokens: Any, stri
     as that stands at the end; a mask itself would keep JAX from using cuDNN.
     ``stride`` residues make a step.
     """
-    from keras import layers, ops
+    from keras import ops
 
-    layer = {"LSTM": layers.LSTM, "GRU": layers.GRU}[kind]
+    layer = _recurrent_layer(kind)
     # A step counts when its first residue is one.
     steps = ops.less(tokens, LETTERS)[:, ::stride][:, : features.shape[1]]
     from_residues = hp.last_state == "residue"
@@ -183,10 +183,28 @@ def _recurrence(hp: Hyperparameters, kind: str, features: Any, tokens: Any, stri
     return _normalised(hp, features)
 
 
+def _recurrent_layer(kind: str) -> Any:
+    """Return Keras' class, or ours where TensorFlow has but a CPU (a GPU has cuDNN)."""
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if not tf.config.get_visible_devices("GPU"):
+            from ec_sweep import recurrence
+
+            return getattr(recurrence, kind)
+    return getattr(keras.layers, kind)
+
+
 def _normalised(hp: Hyperparameters, features: Any, mask: Any = None) -> Any:
     from keras import layers
 
-    return layers.BatchNormalization(momentum=hp.batch_norm_momentum)(features, mask=mask)
+    layer = layers.BatchNormalization(momentum=hp.batch_norm_momentum)
+    # The mask ends here. Keras would hand it on to the next recurrent layer, which it slows
+    # and keeps from cuDNN, and which has no need of it: the last state is picked.
+    layer.compute_mask = lambda *_: None
+    return layer(features, mask=mask)
 
 
 def _classifier(hp: Hyperparameters, classes: int, tokens: Any, features: Any) -> keras.Model:

@@ -5,6 +5,7 @@ Keras and its backend: only workers do. A cell is a network, trained epoch by
 epoch, or an estimator of scikit-learn, fitted at once (`ec_sweep.estimating`).
 """
 
+import contextlib
 import functools
 import gc
 import importlib.metadata

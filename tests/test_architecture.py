@@ -8,7 +8,7 @@ import ec_sweep
 PACKAGE = Path(ec_sweep.__file__).parent
 ORDER = """
     errors hints machine paths outages direct databases documents schemas refusals
-    hyperparameters encoding baselines models space cell spec
+    hyperparameters encoding baselines recurrence models space cell spec
     ec uniprot fetching
     fields opening enzyme_files names transfers tabular fasta flatfile parquet headers formats
     records splits clustering merging cards sources importing
@@ -57,7 +57,7 @@ def test_only_workers_know_keras() -> None:
     """TensorFlow is imported in workers alone."""
     for module in ORDER:
         heavy = {name for name in imports(module) if name.split(".")[0] in ("keras", "tensorflow")}
-        assert not heavy or module in ("models", "networks", "training", "trial")
+        assert not heavy or module in ("recurrence", "models", "networks", "training", "trial")
     assert not {n for n in imports("models", top_level_only=True) if n.startswith("keras")}
 
 
