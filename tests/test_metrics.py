@@ -39,3 +39,25 @@ def test_loss_is_the_mean_cross_entropy() -> None:
     loss, _ = metrics.loss_and_accuracy(LABELS, PROBABILITIES)
     of_labels = [0.8, 0.6, 0.2, 0.8, 0.4, 1e-7]
     assert loss == pytest.approx(-sum(map(math.log, of_labels)) / 6, rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:A single label was found:UserWarning")
+@pytest.mark.parametrize("seed", range(20))
+def test_scores_are_those_of_scikit_learn(seed: int) -> None:
+    """Classes that are never predicted or never there included, and all in one class."""
+    from sklearn.metrics import matthews_corrcoef, precision_recall_fscore_support
+
+    random = np.random.default_rng(seed)
+    n, classes = int(random.integers(1, 60)), int(random.integers(1, 9))
+    labels = random.integers(0, classes, n).astype(np.int32)
+    probabilities = random.dirichlet(np.full(classes, 0.1), n).astype(np.float32)
+    probabilities[labels == 0, 0] += seed % 3
+    predicted = probabilities.argmax(axis=1)
+    found = metrics.scores(labels, probabilities)
+    for average in ("micro", "macro"):
+        expected = precision_recall_fscore_support(
+            labels, predicted, labels=np.arange(classes), average=average, zero_division=0
+        )
+        for name, value in zip(("precision", "recall", "f1"), expected, strict=False):
+            assert found[f"test_{name}_{average}"] == pytest.approx(value, abs=1e-12)
+    assert found["test_mcc"] == pytest.approx(matthews_corrcoef(labels, predicted), abs=1e-12)
