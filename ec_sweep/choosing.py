@@ -91,16 +91,16 @@ def _downloaded(home: Home, uri: str) -> Path:
     if not exists(home):
         raise EcsweepError(f"{uri}: no such model {where}, which holds no study yet.")
     connect(home)
-    from mlflow import artifacts, set_registry_uri
+    from mlflow import artifacts, set_registry_uri, set_tracking_uri
     from mlflow.exceptions import MlflowException
 
     folder = tempfile.mkdtemp(prefix="ecsweep-model-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    # What a model's address stands for, MLflow looks up in the default of the process alone.
+    set_tracking_uri(tracking_uri(home))
     set_registry_uri(tracking_uri(home))
     try:
-        return Path(
-            artifacts.download_artifacts(uri, dst_path=folder, tracking_uri=tracking_uri(home))
-        )
+        return Path(artifacts.download_artifacts(uri, dst_path=folder))
     except (MlflowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise EcsweepError(f"{uri}: no such model {where} ({reason}).") from error

@@ -285,15 +285,38 @@ def test_networks_come_back_with_their_weights(tmp_path: Path, model: str) -> No
         serving.load(tmp_path)
 
 
-@pytest.fixture(scope="module")
-def served(finished: Ecsweep, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of MLflow's own server on the tiny study's best model."""
+def best_model(home: Ecsweep) -> str:
+    """Return the id of the one model that the tiny study has kept."""
     query = """
         SELECT model_id FROM logged_models JOIN experiments USING (experiment_id)
         WHERE experiments.name = 'tiny@demo' AND logged_models.status = 2
             AND logged_models.lifecycle_stage = 'active'
     """  # those that were beaten are marked as deleted
-    ((model_id,),) = finished.sql("mlflow.db", query)
+    ((model_id,),) = home.sql("mlflow.db", query)
+    return str(model_id)
+
+
+def test_a_model_is_found_by_the_address_that_mlflow_shows(
+    finished: Ecsweep, tmp_path: Path
+) -> None:
+    """From any folder, in which nothing is left."""
+    fasta = tmp_path / "a.fasta"
+    fasta.write_text(">a\nACDEFGHIKLMNPQRSTVWY\n")
+    inside = tmp_path / "elsewhere"
+    inside.mkdir()
+    done = subprocess.run(
+        finished.command("predict", str(fasta), "--model", f"models:/{best_model(finished)}"),
+        cwd=inside, env=finished.environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1].startswith("a\t")
+    assert not list(inside.iterdir())
+
+
+@pytest.fixture(scope="module")
+def served(finished: Ecsweep, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of MLflow's own server on the tiny study's best model."""
+    model_id = best_model(finished)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
