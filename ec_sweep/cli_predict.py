@@ -71,7 +71,7 @@ def classify_sequences(
     what the model was trained on; nonstandard: other letters were read as X. Where nothing can be
     predicted the probabilities are empty and the flag says why: no_sequence, invalid_sequence.
     """
-    from ec_sweep import choosing, sequences
+    from ec_sweep import choosing, planning, sequences
 
     check_range("--batch-size", batch_size, 65_536)
     check_range("--top", top, 1_000_000)
@@ -85,7 +85,7 @@ def classify_sequences(
             folder = choosing.named(where, model)
         else:
             assert study is not None
-            folder = choosing.of_study(where, _name(study), scale, cell)
+            folder = choosing.of_study(where, planning.name_of(where, study), scale, cell)
         from ec_sweep import predicting, saving, serving
 
         about = saving.read_about(folder)
@@ -122,15 +122,6 @@ def _held_back() -> Iterator[None]:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
-
-
-def _name(study: str) -> str:
-    """Return the name of a study given by name or by the path of its file."""
-    from ec_sweep import planning, spec
-
-    if study.endswith((".yaml", ".yml")) or os.sep in study:
-        return spec.load(planning.find_sweep(study)).study
-    return study
 
 
 @contextmanager

@@ -266,6 +266,23 @@ def test_advised_commands_lead_to_the_same_state(ecsweep: Ecsweep, tmp_path: Pat
     hints.repeat({})
 
 
+def test_advised_commands_name_a_study_as_it_was_given(ecsweep: Ecsweep) -> None:
+    """Outside ``./sweeps`` only the path leads to a study that has not run."""
+    folder = ecsweep.home / "in"
+    folder.mkdir()
+    (folder / "mine.yaml").write_text(TINY_SWEEP.replace("study: tiny", "study: mine"))
+    said = ecsweep.fails("report", "in/mine.yaml")
+    assert said.endswith("Run it with: ecsweep study in/mine.yaml")
+    said = ecsweep.fails("predict", "sweeps/tiny.yaml", "--study", "in/mine.yaml")
+    assert said.endswith("Train it: ecsweep study in/mine.yaml --save-models best")
+    hints.by_path("mine", "in/mine.yaml")
+    assert "--study in/mine.yaml --cell" in hints.command(
+        "predict", "FASTA", "--study", "mine", "--cell", "best"
+    )
+    assert hints.command("data", "build", "enzyme", "--from", "mine").endswith("--from mine")
+    hints.repeat({})
+
+
 def test_what_is_asked_is_answered_or_given(finished: Ecsweep) -> None:
     """At the end of stdin `forget` names the option; nothing is forgotten."""
     assert "give --yes" in finished.fails("forget", "tiny")
