@@ -55,3 +55,15 @@ def say_request(resolved: "Resolved") -> None:
         typer.echo(f"As last asked for: {options_of(before)} (the file's own: --defaults)")
     elif before:
         typer.echo(f"Instead of what was last asked for: {options_of(before)}")
+
+
+def say_data(resolved: "Resolved") -> None:
+    """Say which of the built datasets the cells are trained on: of several the newest is."""
+    for (name, split), dataset in resolved.datasets.items():
+        origin = dataset.card["source"]
+        if origin.endswith("(source)"):
+            files = [file["file"] for file in dataset.card["files"]]
+            more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+            origin += f": {', '.join(files[:3])}{more}"
+        line = f"Data: {name}, {split} split, {dataset.fingerprint[:12]}, from {origin}"
+        typer.echo(printable(line))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -90,6 +91,8 @@ def test_status_and_plan_know_what_has_run(finished: Ecsweep) -> None:
     assert "8 cells: 4 complete, 4 waiting" in plan
     assert "About " in plan
     assert "A study would run 4 cells.\n" in plan
+    data = "enzyme, random split, [0-9a-f]{12}, from swissprot-sample.tsv.gz .embedded sample.\n"
+    assert re.search(f"^Data: {data}", plan, re.MULTILINE)
     assert "A study would run nothing, all is done." in finished.ok("plan", "tiny")
 
 
