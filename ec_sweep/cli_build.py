@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ec_sweep import hints
-from ec_sweep.errors import EcsweepError, heed_interrupts, printable
+from ec_sweep.errors import EcsweepError, printable
+from ec_sweep.messages import interruptible
 from ec_sweep.options import HERE, Home, Json, check_range, place
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ec_sweep.recipes import Drawing
     from ec_sweep.transfers import Transfers
 
+_UNCHANGED = "Nothing has changed."
 Format = Annotated[
     str | None,
     typer.Option("--format", metavar="FORMAT", help="Of the files. [default: recognised]"),
@@ -125,8 +127,7 @@ def import_files(
     _reject_dataset(chosen)
     options = Options(format_, labels, pattern, split_column, family_column)
     table = _transfers(transfers)
-    heed_interrupts()  # what is half made goes
-    with _watched(files, quiet=as_json) as watch:
+    with interruptible(_UNCHANGED), _watched(files, quiet=as_json) as watch:
         found = importing.import_files(where, chosen, files, options, table, watch)
     if as_json:
         output.print_json(found.card)
@@ -179,8 +180,8 @@ def build_dataset(
             "ecsweep data import."
         )
     files = [Path(text) for text in origin]
-    heed_interrupts()  # what is half made goes, and MMseqs2 ends too
-    with _watched([] if source else files) as watch:
+    # What is half made goes, and MMseqs2 ends too.
+    with interruptible(_UNCHANGED), _watched([] if source else files) as watch:
         reading = None if source else Reading(options, _transfers(transfers), watch)
         built = building.build(
             where, name, source or files,

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from ec_sweep.errors import EcsweepError
+from ec_sweep.errors import EcsweepError, interrupts_wait
+from ec_sweep.messages import interruptible
 from ec_sweep.options import HERE, Home, Scale, check_range, place
 
 if TYPE_CHECKING:
@@ -71,8 +72,6 @@ def classify_sequences(
     what the model was trained on; nonstandard: other letters were read as X. Where nothing can be
     predicted the probabilities are empty and the flag says why: no_sequence, invalid_sequence.
     """
-    from ec_sweep import choosing, planning, sequences
-
     check_range("--batch-size", batch_size, 65_536)
     check_range("--top", top, 1_000_000)
     if (study is None) == (model is None):
@@ -80,26 +79,27 @@ def classify_sequences(
     if out is not None and out.exists() and not out.is_file():
         raise EcsweepError(f"--out must be a file, which {out} is not.")
     where = place(home, reads=study is not None).home
-    with contextlib.closing(sequences.open_stream(fasta)) as stream:
-        if model is not None:
-            folder = choosing.named(where, model)
-        else:
-            assert study is not None
-            folder = choosing.of_study(where, planning.name_of(where, study), scale, cell)
-        from ec_sweep import predicting, saving, serving
-
-        about = saving.read_about(folder)
-        name = "stdin" if str(fasta) == "-" else str(fasta)
-        entries = sequences.read(stream, name, about.hyperparameters.length)
-        first = next(entries)  # what is no FASTA is said before Keras is waited for
-        with _held_back():
-            classifier = serving.load(folder)
-        print(about.line(), file=sys.stderr)
-        with _output(out) as file:
-            tally = predicting.classify(
-                itertools.chain([first], entries), classifier, file,
-                batch_size=batch_size, top=top, show=_show,
-            )  # fmt: skip
+    with interruptible(f"{out} is not written." if out else ""):
+        with interrupts_wait():
+            from ec_sweep import choosing, planning, predicting, saving, sequences, serving
+        with contextlib.closing(sequences.open_stream(fasta)) as stream:
+            if model is not None:
+                folder = choosing.named(where, model)
+            else:
+                assert study is not None
+                folder = choosing.of_study(where, planning.name_of(where, study), scale, cell)
+            about = saving.read_about(folder)
+            name = "stdin" if str(fasta) == "-" else str(fasta)
+            entries = sequences.read(stream, name, about.hyperparameters.length)
+            first = next(entries)  # what is no FASTA is said before Keras is waited for
+            with interrupts_wait(), _held_back():
+                classifier = serving.load(folder)
+            print(about.line(), file=sys.stderr)
+            with _output(out) as file:
+                tally = predicting.classify(
+                    itertools.chain([first], entries), classifier, file,
+                    batch_size=batch_size, top=top, show=_show,
+                )  # fmt: skip
     _show(tally, end=True)
 
 
@@ -115,7 +115,7 @@ def _held_back() -> Iterator[None]:
         os.dup2(aside.fileno(), 2)
         try:
             yield
-        except BaseException:  # Ctrl-C too: what was written until then shows
+        except Exception:
             aside.seek(0)
             os.write(kept, aside.read())
             raise

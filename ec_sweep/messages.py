@@ -1,11 +1,13 @@
 """What commands say beside their results."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import typer
 
-from ec_sweep.errors import ExitCode, printable
+from ec_sweep.errors import ExitCode, heed_interrupts, printable
 
 if TYPE_CHECKING:
     from ec_sweep.planning import Resolved
@@ -67,3 +69,14 @@ def say_data(resolved: "Resolved") -> None:
             origin += f": {', '.join(files[:3])}{more}"
         line = f"Data: {name}, {split} split, {dataset.fingerprint[:12]}, from {origin}"
         typer.echo(printable(line))
+
+
+@contextmanager
+def interruptible(left: str) -> Iterator[None]:
+    """Have Ctrl-C and SIGTERM end a command with a line that says what is left of its work."""
+    heed_interrupts()
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"Interrupted. {printable(left)}".rstrip(), err=True)
+        raise

@@ -3,6 +3,7 @@
 import gzip
 import io
 import re
+import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from ec_sweep.hyperparameters import Hyperparameters
 from ec_sweep.saving import About
 from ec_sweep.sequences import Entry
 from ec_sweep.serving import Classifier
-from tests.conftest import Ecsweep
+from tests.conftest import Ecsweep, wait_for
 
 LENGTH = 60
 ABOUT = About(
@@ -256,6 +257,28 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(
     assert [line.split("\t")[0] for line in lines[1:]] == ids[:2]
     assert "Traceback" not in done.stderr
     assert "Error" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="sees imports in /proc alone")
+def test_an_early_interrupt_is_not_lost(finished: Ecsweep, tmp_path: Path) -> None:
+    """While TensorFlow is being imported, and where a script's "&" has Ctrl-C ignored."""
+    out = tmp_path / "out.tsv"
+    process = subprocess.Popen(
+        finished.command("predict", "-", "--study", "tiny", "--out", str(out)),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=finished.home, env=finished.environment(),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )  # fmt: skip
+    assert process.stdin
+    process.stdin.write(">a\nACDE\n>b\nACDE\n")
+    process.stdin.flush()
+    maps = Path(f"/proc/{process.pid}/maps")
+    wait_for(lambda: "tensorflow" in maps.read_text())
+    process.send_signal(signal.SIGINT)
+    said, noted = process.communicate(timeout=120)
+    assert (process.returncode, said) == (130, "")
+    assert noted == f"Interrupted. {out} is not written.\n"
+    assert not out.exists()
 
 
 def test_bad_requests_are_refused_in_one_line(finished: Ecsweep, tmp_path: Path) -> None:
