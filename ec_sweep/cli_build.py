@@ -127,6 +127,15 @@ def import_files(
     _reject_dataset(chosen)
     options = Options(format_, labels, pattern, split_column, family_column)
     table = _transfers(transfers)
+    if sources.exists(where, chosen) and not as_json:
+        old = sources.get(where, chosen).card
+        files_of_old = ", ".join(file["file"] for file in old["files"])
+        typer.echo(
+            printable(
+                f"{chosen} of {old['created'][:16].replace('T', ' ')} ({files_of_old}) is replaced "
+                "when this is complete."
+            )
+        )
     with interruptible(_UNCHANGED), _watched(files, quiet=as_json) as watch:
         found = importing.import_files(where, chosen, files, options, table, watch)
     if as_json:
@@ -135,7 +144,7 @@ def import_files(
     output.print_card(found.card)
     folder = output.relative(where.sources / chosen)
     typer.echo(f"Next    {hints.command('data', 'build', 'enzyme', '--from', chosen)}")
-    typer.echo(f"Undo    rm -r {shlex.quote(str(folder))}")
+    typer.echo(f"Remove  rm -r {shlex.quote(str(folder))}")
 
 
 def build_dataset(

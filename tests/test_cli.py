@@ -139,7 +139,12 @@ def test_files_are_imported_as_a_source(ecsweep: Ecsweep, proteins: list[list[st
     said = ecsweep.ok("data", "import", "My file.tsv")
     assert "records kept: 600" in said
     assert "ecsweep data build enzyme --from my-file" in said
-    assert "rm -r data/sources/my-file" in said
+    assert "Remove  rm -r data/sources/my-file" in said
+    assert "is replaced" not in said
+    (ecsweep.home / "My file.tsv").rename(ecsweep.home / "Other.tsv")
+    said = ecsweep.ok("data", "import", "Other.tsv", "--name", "my-file")
+    assert re.search(r"^my-file of [-0-9]{10} [0-9:]{5} \(My file.tsv\) is replaced", said, re.M)
+    (ecsweep.home / "Other.tsv").rename(ecsweep.home / "My file.tsv")
     assert "migrations" in ecsweep.ok("data", "show", "my-file")
     ecsweep.ok("data", "build", "enzyme", "--from", "my-file", "--split", "identical")
     listed = json.loads(ecsweep.ok("data", "list", "--json"))
