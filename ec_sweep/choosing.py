@@ -3,8 +3,9 @@
 import atexit
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ec_sweep import saving
 from ec_sweep.errors import EcsweepError
@@ -36,19 +37,22 @@ def of_study(home: Home, study: str, scale: str, cell: str) -> Path:
     models = tracker.saved_models() if tracker else []
     if tracker is None or not models:
         raise EcsweepError(f"no model of {name} is saved. {_remedy(tracker, study, scale)}")
+    cards = tracker.cards({model.dataset for model in models})
     if cell != "best":
-        chosen = [model for model in models if model.cell == cell]
+        chosen = [model for model in models if model.cell.startswith(cell)]
         if not chosen:
             raise EcsweepError(
-                f"no model of cell {cell} of {name} is saved, but of {_shown(models)}. "
+                f"no model of cell {cell} of {name} is saved, but of {_shown(models, cards)}. "
                 f"{_remedy(tracker, study, scale, cell)}"
             )
+        if len({model.cell for model in chosen}) > 1:
+            raise EcsweepError(f"--cell {cell} begins several cells: {_shown(chosen, cards)}.")
         return _folder(home, chosen[-1], study, scale)
     best = best_models(tracker)
     if len(best) > 1:
         raise EcsweepError(
             f"{name} has a best model for each of {len(best)} datasets. "
-            f"Choose one with --cell: {_shown(best)}."
+            f"Choose one with --cell: {_shown(best, cards)}."
         )
     return _folder(home, best[0], study, scale)
 
@@ -123,10 +127,17 @@ def _commands(study: str, scale: str, cell: str, keep: str) -> str:
     return f"{forget} && {command('study', study, '--save-models', keep, scale=scale)}"
 
 
-def _shown(models: Sequence[SavedModel]) -> str:
+def _shown(models: Sequence[SavedModel], cards: Mapping[str, Mapping[str, Any]]) -> str:
     found = [
-        f"{model.cell} (validation accuracy {model.val_accuracy:.4f}, dataset {model.dataset[:12]})"
+        f"{model.cell} (validation accuracy {model.val_accuracy:.4f}, "
+        f"{_data(model.dataset, cards.get(model.dataset))})"
         for model in models[:10]
     ]
     more = f" and {len(models) - 10} more" if len(models) > 10 else ""
     return f"{'; '.join(found)}{more}"
+
+
+def _data(fingerprint: str, card: Mapping[str, Any] | None) -> str:
+    """Return which dataset it is, as far as its card is known."""
+    words = f"{card['name']}, {card['split']} split" if card else "dataset"
+    return f"{words} {fingerprint[:12]}"

@@ -30,7 +30,8 @@ Cell = Annotated[
     typer.Option(
         "--cell",
         metavar="ID",
-        help="Its cell: best is the one with the highest validation accuracy of those saved.",
+        help="Its cell, or how its ID begins: best is the one with the highest validation "
+        "accuracy of those saved.",
     ),
 ]
 Model = Annotated[

@@ -295,6 +295,7 @@ def test_bad_requests_are_refused_in_one_line(finished: Ecsweep, tmp_path: Path)
     assert "no model of cell 000000000000 of tiny@demo is saved, but of " in said
     said = finished.fails(*some, "--study", "tiny", "--scale", "paper")
     assert said.endswith("Train it: ecsweep study tiny --save-models best --scale paper")
+    assert "Did you mean 'tiny'?" in finished.fails(*some, "--study", "tinny")
     assert "no model that ecsweep saved" in finished.fails(*some, "--model", str(tmp_path))
     assert "no such model of this home" in finished.fails(*some, "--model", "models:/m-none")
     assert "--out must be a file" in finished.fails(*some, "--study", "tiny", "--out", "/dev/null")

@@ -98,6 +98,8 @@ def test_all_models_stay_where_all_are_asked_for(setup: Setup) -> None:
     setup.cells = later
     setup.drive(script, limits=Limits(save_models="best"))
     check(setup, [2, 3])  # the best of all is saved already
+    with pytest.raises(EcsweepError, match="begins several cells"):
+        choosing.of_study(setup.home, "scripted", "demo", "")
     best = choosing.of_study(setup.home, "scripted", "demo", "best")
     assert saving.read_about(best).hyperparameters.filter_size == 3
 
@@ -139,9 +141,11 @@ def test_best_is_told_for_each_dataset(setup: Setup) -> None:
     finally:
         dataset.card["fingerprint"] = before
     check(setup, [3, 3])
-    with pytest.raises(EcsweepError, match=r"each of 2 datasets. Choose one with --cell: \w{12}"):
+    tracker = setup.tracker
+    tracker.store_card(tracker.open_parent(""), {**dataset.card, "fingerprint": fingerprint})
+    with pytest.raises(EcsweepError, match=r"each of 2 datasets. .*enzyme, random split f{12}\)"):
         choosing.of_study(setup.home, "scripted", "demo", "best")
-    folder = choosing.of_study(setup.home, "scripted", "demo", str(setup.cells[1].id))
+    folder = choosing.of_study(setup.home, "scripted", "demo", str(setup.cells[1].id)[:8])
     assert saving.read_about(folder).fingerprint == fingerprint
 
 
