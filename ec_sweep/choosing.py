@@ -1,6 +1,7 @@
 """Finding the saved model that is meant: the best of a study, a cell's, or one named by itself."""
 
 import atexit
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,8 @@ from ec_sweep.logged_models import FILES
 from ec_sweep.mlflow_store import connect, exists, is_local, tracking_uri
 from ec_sweep.paths import Home
 from ec_sweep.stored import Measured, SavedModel, artifact_folder
+
+_MODEL_ID = re.compile(r"^model_id: (m-\w+)$", re.MULTILINE)
 
 
 def best_models(tracker: Measured) -> list[SavedModel]:
@@ -65,6 +68,15 @@ def named(home: Home, model: str) -> Path:
     return _inside(path.parent if path.is_file() else path, model)
 
 
+def address(folder: Path) -> str:
+    """Return by what MLflow knows the model whose files these are, ``""`` where it does not."""
+    try:
+        found = _MODEL_ID.search((folder.parents[1] / "MLmodel").read_text())
+    except (OSError, ValueError):
+        return ""
+    return f"models:/{found[1]}" if found else ""
+
+
 def _folder(home: Home, model: SavedModel, study: str, scale: str) -> Path:
     """Return the files of a saved model, brought here where they are elsewhere."""
     if model.location.startswith(("/", "file:")):
@@ -81,7 +93,7 @@ def _folder(home: Home, model: SavedModel, study: str, scale: str) -> Path:
 
 def _inside(folder: Path, name: str) -> Path:
     """Return where ecsweep's own files are in a model's folder."""
-    for place in (folder, folder / FILES):
+    for place in (folder, folder / FILES, folder / "artifacts" / FILES):
         if saving.exists(place):
             return place
     raise EcsweepError(

@@ -95,7 +95,7 @@ def classify_sequences(
             first = next(entries)  # what is no FASTA is said before Keras is waited for
             with interrupts_wait(), _held_back():
                 classifier = serving.load(folder)
-            print(about.line(), file=sys.stderr)
+            print(" ".join([about.line(), choosing.address(folder)]).rstrip(), file=sys.stderr)
             with _output(out) as file:
                 tally = predicting.classify(
                     itertools.chain([first], entries), classifier, file,

@@ -221,7 +221,7 @@ def print_models(best: Sequence[SavedModel], study: str, scale: str) -> None:
         cell = ("--cell", model.cell) if len(best) > 1 else ()
         command = hints.command("predict", "FASTA", "--study", study, *cell, scale=scale)
         accuracy = f"validation accuracy {model.val_accuracy:.4f}, cell {model.cell}"
-        typer.echo(f"Model   {command}   ({accuracy})")
+        typer.echo(f"Model   {command}   ({accuracy}, models:/{model.model_id})")
 
 
 def _stem(file: Path) -> str:

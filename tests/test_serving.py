@@ -26,6 +26,7 @@ from ec_sweep.evaluation import Part
 from ec_sweep.hyperparameters import Hyperparameters
 from ec_sweep.logged_models import FILES
 from ec_sweep.models import MODELS
+from ec_sweep.paths import Home
 from ec_sweep.planning import Place
 from ec_sweep.stored import SavedModel, StoredStudy, artifact_folder
 from ec_sweep.study import Limits
@@ -315,6 +316,10 @@ def test_a_model_is_found_by_the_address_that_mlflow_shows(
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[1].startswith("a\t")
     assert not list(inside.iterdir())
+    assert f" models:/{best_model(finished)}\n" in done.stderr
+    folder = finished.home / "mlruns" / "artifacts" / "models" / best_model(finished)
+    found = choosing.named(Home(finished.home), str(folder))
+    assert choosing.address(found) == f"models:/{best_model(finished)}"
 
 
 @pytest.fixture(scope="module")
