@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -77,8 +78,8 @@ def classify_sequences(
     check_range("--top", top, 1_000_000)
     if (study is None) == (model is None):
         raise EcsweepError("name a model: either --study STUDY or --model MODEL.")
-    if out is not None and out.exists() and not out.is_file():
-        raise EcsweepError(f"--out must be a file, which {out} is not.")
+    if out is not None:
+        _check_out(out)
     where = place(home, reads=study is not None).home
     with interruptible(f"{out} is not written." if out else ""):
         with interrupts_wait():
@@ -102,6 +103,17 @@ def classify_sequences(
                     batch_size=batch_size, top=top, show=_show,
                 )  # fmt: skip
     _show(tally, end=True)
+
+
+def _check_out(out: Path) -> None:
+    """Raise an error where the table could not be put in place in the end."""
+    if out.exists() and not out.is_file():
+        raise EcsweepError(
+            f"--out must be a file, put in place when it is complete, which {out} is not. "
+            f"Write there as it comes: leave --out away, and add > {shlex.quote(str(out))}"
+        )
+    if not out.parent.is_dir():
+        raise EcsweepError(f"--out {out}: there is no folder {out.parent}. Make it first.")
 
 
 @contextmanager

@@ -299,4 +299,8 @@ def test_bad_requests_are_refused_in_one_line(finished: Ecsweep, tmp_path: Path)
     assert "no model that ecsweep saved" in finished.fails(*some, "--model", str(tmp_path))
     assert "no such model of this home" in finished.fails(*some, "--model", "models:/m-none")
     assert "--out must be a file" in finished.fails(*some, "--study", "tiny", "--out", "/dev/null")
+    nowhere = tmp_path / "none" / "out.tsv"
+    said = finished.fails(*some, "--study", "tiny", "--out", str(nowhere))
+    assert said.endswith(f"there is no folder {nowhere.parent}. Make it first.")
+    assert not nowhere.parent.exists()
     assert not out.exists()
