@@ -1,14 +1,18 @@
 """The ``ecsweep data`` commands."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ec_sweep.cli_build import build_dataset, import_files
 from ec_sweep.cli_fetch import fetch_cli
-from ec_sweep.errors import ExitCode
+from ec_sweep.errors import EcsweepError, ExitCode, nearest
 from ec_sweep.options import HERE, Home, Json, place
+
+if TYPE_CHECKING:
+    from ec_sweep.datasets import Dataset
+    from ec_sweep.paths import Home as Folder
 
 data_cli = typer.Typer(
     name="data",
@@ -85,11 +89,11 @@ def show_dataset(
     home: Home = HERE,
 ) -> None:
     """Show the card of a dataset or a source: sizes, classes, drops."""
-    from ec_sweep import datasets, names, output, sources
+    from ec_sweep import names, output, sources
 
     where = place(home, reads=True).home
     is_source = sources.exists(where, name)
-    card = sources.get(where, name).card if is_source else datasets.get(where, name).card
+    card = sources.get(where, name).card if is_source else _datasets(where, name)[-1].card
     known = names.read(class_names) if class_names else None
     if as_json:
         output.print_json(card)
@@ -113,7 +117,7 @@ def verify_datasets(
     if name and sources.exists(where, name):
         found, origins = [], [sources.get(where, name)]
     elif name:
-        found, origins = [datasets.get(where, name)], []
+        found, origins = _datasets(where, name), []
     else:
         found, origins = datasets.built(where), sources.imported(where)
     of_datasets = {dataset.folder: datasets.verify(dataset) for dataset in found}
@@ -133,3 +137,18 @@ def verify_datasets(
             typer.echo(f"{folder}: {problem or 'intact'}")
     if any(problems.values()):
         raise typer.Exit(ExitCode.USAGE)
+
+
+def _datasets(home: "Folder", name: str) -> "list[Dataset]":
+    """Return the built datasets that a name or fingerprint means, where it means no source."""
+    from ec_sweep import datasets, recipes, sources
+
+    begun = any(dataset.fingerprint.startswith(name) for dataset in datasets.built(home))
+    if not begun and name not in recipes.RECIPES:
+        known = [source.name for source in sources.imported(home)]
+        raise EcsweepError(
+            f"no dataset and no source is named {name!r}."
+            f"{nearest(name, [*recipes.RECIPES, *known])} Datasets: {', '.join(recipes.RECIPES)}, "
+            f"or how a fingerprint begins. Sources: {', '.join(known) or 'none'}."
+        )
+    return datasets.named(home, name)

@@ -151,6 +151,10 @@ def test_files_are_imported_as_a_source(ecsweep: Ecsweep, proteins: list[list[st
     assert [card["name"] for card in listed["sources"]] == ["my-file"]
     assert [card["split"] for card in listed["datasets"]] == ["identical"]
     assert "my-file (source)" in ecsweep.ok("data", "list")
+    ecsweep.ok("data", "build", "enzyme", "--from", "my-file")
+    assert ecsweep.ok("data", "verify", "enzyme").count("intact") == 2
+    said = ecsweep.fails("data", "show", "my-fil")
+    assert "Did you mean 'my-file'? Datasets: enzyme, ec37" in said
     card = json.loads(ecsweep.ok("data", "import", "My file.tsv", "--name", "x", "--json"))
     assert card["files"][0]["format"] == "UniProt TSV"
     assert "ecsweep data import" in ecsweep.fails("data", "build", "enzyme", "--from", "nosuch")
