@@ -52,6 +52,11 @@ def printable(text: str, keep: str = "") -> str:
     )
 
 
+def quoted(text: str) -> str:
+    """Return a text of others in quotes, each escape in it once."""
+    return f"'{printable(text)}'"
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` when an allowed name resembles ``name``, else ``""``."""
     import difflib

@@ -13,7 +13,7 @@ from io import BufferedReader
 from pathlib import Path
 
 from ec_sweep.encoding import RESIDUES
-from ec_sweep.errors import EcsweepError, printable
+from ec_sweep.errors import EcsweepError, printable, quoted
 
 _PIECE = 1 << 20
 """Bytes of a line that are looked at at once."""
@@ -111,7 +111,7 @@ def read(stream: BufferedReader, name: str, most: int) -> Iterator[Entry]:
                 if line.strip():
                     raise EcsweepError(
                         f"{name}: line {number}: FASTA begins with '>' and a name. "
-                        f"Received: {printable(_text(line.strip()[:40]))!r}."
+                        f"Received: {quoted(_text(line.strip()[:40]))}."
                     )
             elif begins is not None:
                 entry.add(line, most)

@@ -282,6 +282,7 @@ def test_entries_out_of_order(tmp_path: Path) -> None:
 
 ERRORS = [
     (b"P1\tx\tMKV\n", Options(), "line 1 must be a header with the columns Entry, EC number and"),
+    (b"a\tb\n", Options(), r"Received: 'a\\tb'\."),
     (b"what is this?\n", Options(), r"of no known format. Known: UniProt TSV, .*'what is this\?'"),
     (b"\n\nEntry\tSequence\nP1\tMK\n", Options(), "line 3 must be a header with the columns"),
     (b"a\tSequence\n", Options(format="clean-tsv"), "line 1 must be a header .* separated by tabs"),

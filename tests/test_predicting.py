@@ -176,6 +176,7 @@ def test_memory_does_not_grow_with_lines_or_entries(monkeypatch: pytest.MonkeyPa
         (b"", "there is no sequence in it"),
         (b"\n\n", "there is no sequence in it"),
         (b"\n<html>\n", "line 2: FASTA begins with '>' and a name. Received: '<html>'"),
+        (b"a\tb\n", r"Received: 'a\tb'."),
         (b"\x1f\x8b\x08\x00broken", "cut off or damaged gzip file"),
         (gzip.compress(b">a\nAC\n>b\nAC\n" * 999, mtime=0)[:-9], "cut off or damaged gzip file"),
         (b">a\rACAC\r>b\rACAC\r", "line 1: lines end with CR alone"),
