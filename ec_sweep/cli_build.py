@@ -23,23 +23,43 @@ if TYPE_CHECKING:
 _UNCHANGED = "Nothing has changed."
 Format = Annotated[
     str | None,
-    typer.Option("--format", metavar="FORMAT", help="Of the files. [default: recognised]"),
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        help="Of the files: uniprot-tsv, uniprot-dat, uniprot-fasta, brenda-csv, brenda-fasta, "
+        "clean-tsv, csv, fasta or parquet. [default: recognised]",
+    ),
 ]
 Labels = Annotated[
     Path | None,
-    typer.Option(metavar="TABLE", help="Accessions and EC numbers, for files without them."),
+    typer.Option(
+        metavar="TABLE",
+        help="For files without EC numbers: a TSV or CSV with the columns Entry and EC number.",
+    ),
 ]
 Pattern = Annotated[
     str | None,
-    typer.Option(metavar="REGEX", help="Finds the groups accession and ec in headers of FASTA."),
+    typer.Option(
+        metavar="REGEX",
+        help=r"Finds both in headers of FASTA, such as '(?P<accession>\S+) EC=(?P<ec>\S+)'.",
+    ),
 ]
 SplitColumn = Annotated[
     str | None,
-    typer.Option("--split-column", metavar="C", help="Names train, valid or test in every row."),
+    typer.Option(
+        "--split-column",
+        metavar="C",
+        help="Column that names train, valid or test in every row, for --split given of data "
+        "build.",
+    ),
 ]
 FamilyColumn = Annotated[
     str | None,
-    typer.Option("--family-column", metavar="C", help="Names the family that stays on one side."),
+    typer.Option(
+        "--family-column",
+        metavar="C",
+        help="Column that names the family, which --split cluster keeps on one side.",
+    ),
 ]
 Moves = Annotated[
     list[str] | None,
@@ -47,8 +67,9 @@ Moves = Annotated[
         "--transfers",
         metavar="BASE|TABLE",
         help="EC numbers that moved. translocases: those that moved to EC 7, the default. current: "
-        "all to this day. none: leave them. TABLE, beside one of these: your own, or ENZYME's "
-        "enzyme.dat.",
+        "all to this day. none: leave them. TABLE, beside one of these: ENZYME's enzyme.dat, "
+        "or your own: a line each of the old number, a tab, and the new ones joined by commas, or "
+        "deleted, or kept.",
     ),
 ]
 Recipe = Annotated[str, typer.Argument(metavar="DATASET", help="Which one: enzyme or ec37.")]

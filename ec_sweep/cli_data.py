@@ -110,7 +110,7 @@ def verify_datasets(
     as_json: Json = False,
     home: Home = HERE,
 ) -> None:
-    """Check built datasets against their fingerprints, sources against their digests."""
+    """Check datasets and sources against their checksums."""
     from ec_sweep import datasets, output, sources
 
     where = place(home, reads=True).home

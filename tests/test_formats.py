@@ -17,7 +17,7 @@ from ec_sweep.errors import EcsweepError
 from ec_sweep.formats import Options, Reading, open_file, open_labels
 from ec_sweep.headers import FORMATS
 from ec_sweep.opening import BLOCK
-from tests.conftest import SHARED
+from tests.conftest import SHARED, Ecsweep
 
 SAMPLES = SHARED / "data" / "formats"
 
@@ -278,6 +278,14 @@ def test_entries_out_of_order(tmp_path: Path) -> None:
     assert dropped == {"entry_without_end": 1, "not_an_entry": 1}
     found, _ = read(tmp_path / "x", b"ID   X\nDE   RecName: Full=x;\n//\n")
     assert found == [(b"", b"", b"", b"", None, None)]
+
+
+@pytest.mark.parametrize("command", ["import", "build"])
+def test_help_names_every_format(ecsweep: Ecsweep, command: str) -> None:
+    """Its text is written out, so that help needs no reader of files."""
+    said = ecsweep.ok("data", command, "--help")
+    for key in FORMATS:
+        assert key in "".join(said.split())
 
 
 ERRORS = [
