@@ -144,7 +144,7 @@ def import_files(
     from ec_sweep.formats import Options
 
     where = place(home).home
-    chosen = name or sources.name_of(files[0])
+    chosen = sources.name_of(files[0]) if name is None else name
     _reject_dataset(chosen)
     options = Options(format_, labels, pattern, split_column, family_column)
     table = _transfers(transfers)

@@ -163,6 +163,11 @@ def test_files_are_imported_as_a_source(ecsweep: Ecsweep, proteins: list[list[st
     again = ("--from", "x", "--transfers", "none")
     assert "is imported already" in ecsweep.fails("data", "build", "enzyme", *again)
     assert "name of a dataset" in ecsweep.fails("data", "import", "My file.tsv", "--name", "ec37")
+    assert "name must be of a-z" in ecsweep.fails("data", "import", "My file.tsv", "--name", "")
+    no_parts = ("--name", "y", "--split-column", "Reviewed")
+    said = ecsweep.fails("data", "import", "My file.tsv", *no_parts)
+    assert "the column Reviewed must name a part in every row" in said
+    assert not (ecsweep.home / "data" / "sources" / "y").exists()
 
 
 BAD_USAGE = [

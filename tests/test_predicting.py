@@ -175,7 +175,11 @@ def test_memory_does_not_grow_with_lines_or_entries(monkeypatch: pytest.MonkeyPa
     [
         (b"", "there is no sequence in it"),
         (b"\n\n", "there is no sequence in it"),
-        (b"\n<html>\n", "line 2: FASTA begins with '>' and a name. Received: '<html>'"),
+        (
+            b"\n<html>\n",
+            "line 2: FASTA begins with '>' and a name. Received: '<html>'",
+        ),
+        (b"<html>\n", "Received: '<html>'. It is an HTML page"),
         (b"a\tb\n", r"Received: 'a\tb'."),
         (b"\x1f\x8b\x08\x00broken", "cut off or damaged gzip file"),
         (gzip.compress(b">a\nAC\n>b\nAC\n" * 999, mtime=0)[:-9], "cut off or damaged gzip file"),
