@@ -153,7 +153,7 @@ def import_files(
         files_of_old = ", ".join(file["file"] for file in old["files"])
         typer.echo(
             printable(
-                f"{chosen} of {old['created'][:16].replace('T', ' ')} ({files_of_old}) is replaced "
+                f"{chosen} of {output.minute(old['created'])} ({files_of_old}) is replaced "
                 "when this is complete."
             )
         )
@@ -218,10 +218,6 @@ def build_dataset(
             split=divided, smallest_class=smallest_class, drawing=drawing, reading=reading,
         )  # fmt: skip
     output.print_card(built.card)
-    for part, counts in built.card["class_counts"].items():
-        empty = [label for label, count in counts.items() if not count]
-        if empty:
-            typer.echo(f"Note: {part} is without {', '.join(empty)}.")
 
 
 def _source(home: "Folder", origin: list[str]) -> str | None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ec_sweep import hints
 from ec_sweep.cli_build import build_dataset, import_files
 from ec_sweep.cli_fetch import fetch_cli
 from ec_sweep.errors import EcsweepError, ExitCode, nearest
@@ -50,26 +51,29 @@ def list_datasets(as_json: Json = False, home: Home = HERE) -> None:
             "fingerprint": dataset.fingerprint[:12],
             "split": dataset.card["split"],
             "sizes": "/".join(map(str, dataset.card["sizes"].values())),
-            "created": dataset.card["created"],
+            "created": output.minute(dataset.card["created"]),
             "source": dataset.card["source"],
         }
         for dataset in found
     ]
+    if not found and not origins:
+        typer.echo(f"There is none. Make one with: {hints.command('data', 'import', 'FILE')}")
+        return
     headings = ("dataset", "fingerprint", "split", "sizes", "created", "source")
-    output.print_columns([{key: key.upper() for key in headings}, *rows], [*headings])
+    output.print_columns([{key: key.upper() for key in headings}, *rows], [*headings], cut=True)
     if origins:
         typer.echo()
         rows = [
             {
                 "source": source.name,
                 "records": f"{source.card['records_kept']:,}",
-                "created": source.card["created"],
+                "created": output.minute(source.card["created"]),
                 "files": ", ".join(file["file"] for file in source.card["files"]),
             }
             for source in origins
         ]
         keys = ["source", "records", "created", "files"]
-        output.print_columns([{key: key.upper() for key in keys}, *rows], keys)
+        output.print_columns([{key: key.upper() for key in keys}, *rows], keys, cut=True)
 
 
 @data_cli.command("show")
@@ -134,7 +138,9 @@ def verify_datasets(
         if not problems:
             typer.echo("No dataset is built yet.")
         for folder, problem in problems.items():
-            typer.echo(f"{folder}: {problem or 'intact'}")
+            # A fingerprint is long, and told apart by how it begins.
+            short = folder.parent / folder.name[:12] if folder in of_datasets else folder
+            typer.echo(f"{output.relative(folder if problem else short)}: {problem or 'intact'}")
     if any(problems.values()):
         raise typer.Exit(ExitCode.USAGE)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ec_sweep import app, hints, options, planning, spec
+from ec_sweep import app, hints, options, output, planning, spec
 from ec_sweep.errors import EcsweepError
 from ec_sweep.local_executor import LocalExecutor
 from ec_sweep.paths import Home
@@ -117,9 +117,12 @@ def test_datasets_are_built_listed_shown_and_verified(
     assert card["fingerprint"][:12] in ecsweep.ok("data", "list")
     assert "mine.tsv" in ecsweep.ok("data", "show", card["fingerprint"][:6])
     assert "holds no class" in ecsweep.fails("data", "show", "enzyme", "--names", "mine.tsv")
-    assert "intact" in ecsweep.ok("data", "verify")
+    for command in (["show", "enzyme"], ["list"], ["verify"]):
+        said = ecsweep.ok("data", *command, COLUMNS="80")
+        assert max(map(len, said.splitlines())) <= 80
+    assert f"data/enzyme/{card['fingerprint'][:12]}: intact" in said
     ecsweep.ok("data", "import", "mine.tsv", "--name", "own")
-    assert ecsweep.ok("data", "verify", "own").endswith("/data/sources/own: intact\n")
+    assert ecsweep.ok("data", "verify", "own") == "data/sources/own: intact\n"
     problems = json.loads(ecsweep.ok("data", "verify", "--json"))
     assert [len(problems[kind]) for kind in ("datasets", "sources")] == [1, 1]
     ids = [
@@ -313,10 +316,26 @@ def test_tables_fit_the_width_that_is_asked_for(finished: Ecsweep, tmp_path: Pat
     assert lines == [line.rstrip() for line in lines]
 
 
+def test_cards_fit_a_terminal_and_note_what_is_missing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long lines go on indented; a class of which a part has none is said wherever it shows."""
+    monkeypatch.setenv("COLUMNS", "60")
+    files = [{"file": "a b.tsv", "format": "TSV", "records": 9, "dropped": {"too_long": 9}}]
+    counts = {"train": {"3.1": 5}, "valid": {"3.1": 0}}
+    output.print_card({"dropped": {f"r{n}": n for n in range(20)}, "class_counts": counts})
+    output.print_card({"files": files * 2})
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 60
+    assert lines[1].startswith("    ")
+    assert "Note: valid is without 3.1." in lines
+
+
 def test_there_may_be_nothing_to_forget_report_or_verify(ecsweep: Ecsweep) -> None:
     """Commands on an empty home say so, and leave it empty."""
     assert "nothing to forget" in ecsweep.ok("forget", "tiny")
     assert "No dataset is built yet" in ecsweep.ok("data", "verify")
+    assert ecsweep.ok("data", "list").endswith("Make one with: ecsweep data import FILE\n")
     assert {path.name for path in ecsweep.home.iterdir()} == {"sweeps"}
 
 
