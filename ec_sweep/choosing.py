@@ -1,10 +1,12 @@
 """Finding the saved model that is meant: the best of a study, a cell's, or one named by itself."""
 
 import atexit
+import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ec_sweep import saving
 from ec_sweep.errors import EcsweepError
@@ -14,6 +16,8 @@ from ec_sweep.logged_models import FILES
 from ec_sweep.mlflow_store import connect, exists, is_local, tracking_uri
 from ec_sweep.paths import Home
 from ec_sweep.stored import Measured, SavedModel, artifact_folder
+
+_MODEL_ID = re.compile(r"^model_id: (m-\w+)$", re.MULTILINE)
 
 
 def best_models(tracker: Measured) -> list[SavedModel]:
@@ -36,19 +40,22 @@ def of_study(home: Home, study: str, scale: str, cell: str) -> Path:
     models = tracker.saved_models() if tracker else []
     if tracker is None or not models:
         raise EcsweepError(f"no model of {name} is saved. {_remedy(tracker, study, scale)}")
+    cards = tracker.cards({model.dataset for model in models})
     if cell != "best":
-        chosen = [model for model in models if model.cell == cell]
+        chosen = [model for model in models if model.cell.startswith(cell)]
         if not chosen:
             raise EcsweepError(
-                f"no model of cell {cell} of {name} is saved, but of {_shown(models)}. "
+                f"no model of cell {cell} of {name} is saved, but of {_shown(models, cards)}. "
                 f"{_remedy(tracker, study, scale, cell)}"
             )
+        if len({model.cell for model in chosen}) > 1:
+            raise EcsweepError(f"--cell {cell} begins several cells: {_shown(chosen, cards)}.")
         return _folder(home, chosen[-1], study, scale)
     best = best_models(tracker)
     if len(best) > 1:
         raise EcsweepError(
             f"{name} has a best model for each of {len(best)} datasets. "
-            f"Choose one with --cell: {_shown(best)}."
+            f"Choose one with --cell: {_shown(best, cards)}."
         )
     return _folder(home, best[0], study, scale)
 
@@ -59,6 +66,15 @@ def named(home: Home, model: str) -> Path:
         return _inside(_downloaded(home, model), model)
     path = Path(model)
     return _inside(path.parent if path.is_file() else path, model)
+
+
+def address(folder: Path) -> str:
+    """Return by what MLflow knows the model whose files these are, ``""`` where it does not."""
+    try:
+        found = _MODEL_ID.search((folder.parents[1] / "MLmodel").read_text())
+    except (OSError, ValueError):
+        return ""
+    return f"models:/{found[1]}" if found else ""
 
 
 def _folder(home: Home, model: SavedModel, study: str, scale: str) -> Path:
@@ -77,7 +93,7 @@ def _folder(home: Home, model: SavedModel, study: str, scale: str) -> Path:
 
 def _inside(folder: Path, name: str) -> Path:
     """Return where ecsweep's own files are in a model's folder."""
-    for place in (folder, folder / FILES):
+    for place in (folder, folder / FILES, folder / "artifacts" / FILES):
         if saving.exists(place):
             return place
     raise EcsweepError(
@@ -91,16 +107,16 @@ def _downloaded(home: Home, uri: str) -> Path:
     if not exists(home):
         raise EcsweepError(f"{uri}: no such model {where}, which holds no study yet.")
     connect(home)
-    from mlflow import artifacts, set_registry_uri
+    from mlflow import artifacts, set_registry_uri, set_tracking_uri
     from mlflow.exceptions import MlflowException
 
     folder = tempfile.mkdtemp(prefix="ecsweep-model-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    # What a model's address stands for, MLflow looks up in the default of the process alone.
+    set_tracking_uri(tracking_uri(home))
     set_registry_uri(tracking_uri(home))
     try:
-        return Path(
-            artifacts.download_artifacts(uri, dst_path=folder, tracking_uri=tracking_uri(home))
-        )
+        return Path(artifacts.download_artifacts(uri, dst_path=folder))
     except (MlflowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise EcsweepError(f"{uri}: no such model {where} ({reason}).") from error
@@ -123,10 +139,17 @@ def _commands(study: str, scale: str, cell: str, keep: str) -> str:
     return f"{forget} && {command('study', study, '--save-models', keep, scale=scale)}"
 
 
-def _shown(models: Sequence[SavedModel]) -> str:
+def _shown(models: Sequence[SavedModel], cards: Mapping[str, Mapping[str, Any]]) -> str:
     found = [
-        f"{model.cell} (validation accuracy {model.val_accuracy:.4f}, dataset {model.dataset[:12]})"
+        f"{model.cell} (validation accuracy {model.val_accuracy:.4f}, "
+        f"{_data(model.dataset, cards.get(model.dataset))})"
         for model in models[:10]
     ]
     more = f" and {len(models) - 10} more" if len(models) > 10 else ""
     return f"{'; '.join(found)}{more}"
+
+
+def _data(fingerprint: str, card: Mapping[str, Any] | None) -> str:
+    """Return which dataset it is, as far as its card is known."""
+    words = f"{card['name']}, {card['split']} split" if card else "dataset"
+    return f"{words} {fingerprint[:12]}"

@@ -13,7 +13,7 @@ from ec_sweep.cli_predict import classify_sequences
 from ec_sweep.cli_report import write_reports
 from ec_sweep.cli_study import run_studies
 from ec_sweep.errors import EcsweepError, ExitCode, StudyStoppedError
-from ec_sweep.messages import complain, of_usage, say_lost, say_request
+from ec_sweep.messages import complain, of_usage, say_data, say_lost, say_request
 from ec_sweep.options import (
     HERE,
     Defaults,
@@ -113,6 +113,7 @@ def show_plan(
         output.print_json(found.to_json())
         return
     say_request(resolved)
+    say_data(resolved)
     output.print_cells(found)
     exclusive = resolved.sweep.timing == "exclusive"
     seconds = found.seconds_left(1 if exclusive else default_workers())

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ec_sweep import hints
-from ec_sweep.errors import EcsweepError, heed_interrupts, printable
+from ec_sweep.errors import EcsweepError, printable
+from ec_sweep.messages import interruptible
 from ec_sweep.options import HERE, Home, Json, check_range, place
 
 if TYPE_CHECKING:
@@ -19,25 +20,46 @@ if TYPE_CHECKING:
     from ec_sweep.recipes import Drawing
     from ec_sweep.transfers import Transfers
 
+_UNCHANGED = "Nothing has changed."
 Format = Annotated[
     str | None,
-    typer.Option("--format", metavar="FORMAT", help="Of the files. [default: recognised]"),
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        help="Of the files: uniprot-tsv, uniprot-dat, uniprot-fasta, brenda-csv, brenda-fasta, "
+        "clean-tsv, csv, fasta or parquet. [default: recognised]",
+    ),
 ]
 Labels = Annotated[
     Path | None,
-    typer.Option(metavar="TABLE", help="Accessions and EC numbers, for files without them."),
+    typer.Option(
+        metavar="TABLE",
+        help="For files without EC numbers: a TSV or CSV with the columns Entry and EC number.",
+    ),
 ]
 Pattern = Annotated[
     str | None,
-    typer.Option(metavar="REGEX", help="Finds the groups accession and ec in headers of FASTA."),
+    typer.Option(
+        metavar="REGEX",
+        help=r"Finds both in headers of FASTA, such as '(?P<accession>\S+) EC=(?P<ec>\S+)'.",
+    ),
 ]
 SplitColumn = Annotated[
     str | None,
-    typer.Option("--split-column", metavar="C", help="Names train, valid or test in every row."),
+    typer.Option(
+        "--split-column",
+        metavar="C",
+        help="Column that names train, valid or test in every row, for --split given of data "
+        "build.",
+    ),
 ]
 FamilyColumn = Annotated[
     str | None,
-    typer.Option("--family-column", metavar="C", help="Names the family that stays on one side."),
+    typer.Option(
+        "--family-column",
+        metavar="C",
+        help="Column that names the family, which --split cluster keeps on one side.",
+    ),
 ]
 Moves = Annotated[
     list[str] | None,
@@ -45,8 +67,9 @@ Moves = Annotated[
         "--transfers",
         metavar="BASE|TABLE",
         help="EC numbers that moved. translocases: those that moved to EC 7, the default. current: "
-        "all to this day. none: leave them. TABLE, beside one of these: your own, or ENZYME's "
-        "enzyme.dat.",
+        "all to this day. none: leave them. TABLE, beside one of these: ENZYME's enzyme.dat, "
+        "or your own: a line each of the old number, a tab, and the new ones joined by commas, or "
+        "deleted, or kept.",
     ),
 ]
 Recipe = Annotated[str, typer.Argument(metavar="DATASET", help="Which one: enzyme or ec37.")]
@@ -121,12 +144,20 @@ def import_files(
     from ec_sweep.formats import Options
 
     where = place(home).home
-    chosen = name or sources.name_of(files[0])
+    chosen = sources.name_of(files[0]) if name is None else name
     _reject_dataset(chosen)
     options = Options(format_, labels, pattern, split_column, family_column)
     table = _transfers(transfers)
-    heed_interrupts()  # what is half made goes
-    with _watched(files, quiet=as_json) as watch:
+    if sources.exists(where, chosen) and not as_json:
+        old = sources.get(where, chosen).card
+        files_of_old = ", ".join(file["file"] for file in old["files"])
+        typer.echo(
+            printable(
+                f"{chosen} of {output.minute(old['created'])} ({files_of_old}) is replaced "
+                "when this is complete."
+            )
+        )
+    with interruptible(_UNCHANGED), _watched(files, quiet=as_json) as watch:
         found = importing.import_files(where, chosen, files, options, table, watch)
     if as_json:
         output.print_json(found.card)
@@ -134,7 +165,7 @@ def import_files(
     output.print_card(found.card)
     folder = output.relative(where.sources / chosen)
     typer.echo(f"Next    {hints.command('data', 'build', 'enzyme', '--from', chosen)}")
-    typer.echo(f"Undo    rm -r {shlex.quote(str(folder))}")
+    typer.echo(f"Remove  rm -r {shlex.quote(str(folder))}")
 
 
 def build_dataset(
@@ -179,18 +210,14 @@ def build_dataset(
             "ecsweep data import."
         )
     files = [Path(text) for text in origin]
-    heed_interrupts()  # what is half made goes, and MMseqs2 ends too
-    with _watched([] if source else files) as watch:
+    # What is half made goes, and MMseqs2 ends too.
+    with interruptible(_UNCHANGED), _watched([] if source else files) as watch:
         reading = None if source else Reading(options, _transfers(transfers), watch)
         built = building.build(
             where, name, source or files,
             split=divided, smallest_class=smallest_class, drawing=drawing, reading=reading,
         )  # fmt: skip
     output.print_card(built.card)
-    for part, counts in built.card["class_counts"].items():
-        empty = [label for label, count in counts.items() if not count]
-        if empty:
-            typer.echo(f"Note: {part} is without {', '.join(empty)}.")
 
 
 def _source(home: "Folder", origin: list[str]) -> str | None:

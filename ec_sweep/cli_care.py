@@ -38,12 +38,11 @@ def cancel_study(
     at once. Exit code 0 when the study has stopped or nothing runs it, 1 when it is still stopping,
     2 when it runs on another machine.
     """
-    from ec_sweep import cancelling, output, planning, spec
+    from ec_sweep import cancelling, output, planning
 
     patience = seconds("--timeout", timeout)
     where = place(home, storage, reads=True)
-    short = spec.load(planning.find_sweep(study)).study
-    name = f"{short}@{scale}"
+    name = f"{planning.name_of(where.home, study)}@{scale}"
     end = cancelling.cancel(where, name, patience, typer.echo)
     if end is None:
         typer.echo(f"Nothing runs {name}.")

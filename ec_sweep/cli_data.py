@@ -1,14 +1,19 @@
 """The ``ecsweep data`` commands."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ec_sweep import hints
 from ec_sweep.cli_build import build_dataset, import_files
 from ec_sweep.cli_fetch import fetch_cli
-from ec_sweep.errors import ExitCode
+from ec_sweep.errors import EcsweepError, ExitCode, nearest
 from ec_sweep.options import HERE, Home, Json, place
+
+if TYPE_CHECKING:
+    from ec_sweep.datasets import Dataset
+    from ec_sweep.paths import Home as Folder
 
 data_cli = typer.Typer(
     name="data",
@@ -46,26 +51,29 @@ def list_datasets(as_json: Json = False, home: Home = HERE) -> None:
             "fingerprint": dataset.fingerprint[:12],
             "split": dataset.card["split"],
             "sizes": "/".join(map(str, dataset.card["sizes"].values())),
-            "created": dataset.card["created"],
+            "created": output.minute(dataset.card["created"]),
             "source": dataset.card["source"],
         }
         for dataset in found
     ]
+    if not found and not origins:
+        typer.echo(f"There is none. Make one with: {hints.command('data', 'import', 'FILE')}")
+        return
     headings = ("dataset", "fingerprint", "split", "sizes", "created", "source")
-    output.print_columns([{key: key.upper() for key in headings}, *rows], [*headings])
+    output.print_columns([{key: key.upper() for key in headings}, *rows], [*headings], cut=True)
     if origins:
         typer.echo()
         rows = [
             {
                 "source": source.name,
                 "records": f"{source.card['records_kept']:,}",
-                "created": source.card["created"],
+                "created": output.minute(source.card["created"]),
                 "files": ", ".join(file["file"] for file in source.card["files"]),
             }
             for source in origins
         ]
         keys = ["source", "records", "created", "files"]
-        output.print_columns([{key: key.upper() for key in keys}, *rows], keys)
+        output.print_columns([{key: key.upper() for key in keys}, *rows], keys, cut=True)
 
 
 @data_cli.command("show")
@@ -85,11 +93,11 @@ def show_dataset(
     home: Home = HERE,
 ) -> None:
     """Show the card of a dataset or a source: sizes, classes, drops."""
-    from ec_sweep import datasets, names, output, sources
+    from ec_sweep import names, output, sources
 
     where = place(home, reads=True).home
     is_source = sources.exists(where, name)
-    card = sources.get(where, name).card if is_source else datasets.get(where, name).card
+    card = sources.get(where, name).card if is_source else _datasets(where, name)[-1].card
     known = names.read(class_names) if class_names else None
     if as_json:
         output.print_json(card)
@@ -106,14 +114,14 @@ def verify_datasets(
     as_json: Json = False,
     home: Home = HERE,
 ) -> None:
-    """Check built datasets against their fingerprints, sources against their digests."""
+    """Check datasets and sources against their checksums."""
     from ec_sweep import datasets, output, sources
 
     where = place(home, reads=True).home
     if name and sources.exists(where, name):
         found, origins = [], [sources.get(where, name)]
     elif name:
-        found, origins = [datasets.get(where, name)], []
+        found, origins = _datasets(where, name), []
     else:
         found, origins = datasets.built(where), sources.imported(where)
     of_datasets = {dataset.folder: datasets.verify(dataset) for dataset in found}
@@ -130,6 +138,23 @@ def verify_datasets(
         if not problems:
             typer.echo("No dataset is built yet.")
         for folder, problem in problems.items():
-            typer.echo(f"{folder}: {problem or 'intact'}")
+            # A fingerprint is long, and told apart by how it begins.
+            short = folder.parent / folder.name[:12] if folder in of_datasets else folder
+            typer.echo(f"{output.relative(folder if problem else short)}: {problem or 'intact'}")
     if any(problems.values()):
         raise typer.Exit(ExitCode.USAGE)
+
+
+def _datasets(home: "Folder", name: str) -> "list[Dataset]":
+    """Return the built datasets that a name or fingerprint means, where it means no source."""
+    from ec_sweep import datasets, recipes, sources
+
+    begun = any(dataset.fingerprint.startswith(name) for dataset in datasets.built(home))
+    if not begun and name not in recipes.RECIPES:
+        known = [source.name for source in sources.imported(home)]
+        raise EcsweepError(
+            f"no dataset and no source is named {name!r}."
+            f"{nearest(name, [*recipes.RECIPES, *known])} Datasets: {', '.join(recipes.RECIPES)}, "
+            f"or how a fingerprint begins. Sources: {', '.join(known) or 'none'}."
+        )
+    return datasets.named(home, name)

@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from ec_sweep import hints
-from ec_sweep.errors import EcsweepError, ExitCode, heed_interrupts, printable
+from ec_sweep.errors import EcsweepError, ExitCode, printable
+from ec_sweep.messages import interruptible
 from ec_sweep.options import HERE, Home, check_range, place
 
 fetch_cli = typer.Typer(
@@ -106,14 +107,12 @@ def fetch_uniprot(
     asked, name = _search(query, reviewed)
     path = out or place(home).home.downloads / name
     _say(f"UniProt: {asked}")
-    heed_interrupts()
-    try:
-        with _progress() as (note, progress):
-            fetch = Fetch(Service(server, tries, note), asked, path, note=note, progress=progress)
-            found = fetch.run(force=force, restart=restart)
-    except KeyboardInterrupt:
-        typer.echo("Interrupted. What is there is kept: the same command goes on.", err=True)
-        raise
+    with (
+        interruptible("What is there is kept: the same command goes on."),
+        _progress() as (note, progress),
+    ):
+        fetch = Fetch(Service(server, tries, note), asked, path, note=note, progress=progress)
+        found = fetch.run(force=force, restart=restart)
     file = relative(path)
     release = f"release {found['release']}" if found["release"] else "an unnamed release"
     _say(f"{file}: {found['count']:,} proteins of {release}, complete.")

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from ec_sweep.errors import EcsweepError
+from ec_sweep.errors import EcsweepError, interrupts_wait
+from ec_sweep.messages import interruptible
 from ec_sweep.options import HERE, Home, Scale, check_range, place
 
 if TYPE_CHECKING:
@@ -29,7 +31,8 @@ Cell = Annotated[
     typer.Option(
         "--cell",
         metavar="ID",
-        help="Its cell: best is the one with the highest validation accuracy of those saved.",
+        help="Its cell, or how its ID begins: best is the one with the highest validation "
+        "accuracy of those saved.",
     ),
 ]
 Model = Annotated[
@@ -71,36 +74,46 @@ def classify_sequences(
     what the model was trained on; nonstandard: other letters were read as X. Where nothing can be
     predicted the probabilities are empty and the flag says why: no_sequence, invalid_sequence.
     """
-    from ec_sweep import choosing, sequences
-
     check_range("--batch-size", batch_size, 65_536)
     check_range("--top", top, 1_000_000)
     if (study is None) == (model is None):
         raise EcsweepError("name a model: either --study STUDY or --model MODEL.")
-    if out is not None and out.exists() and not out.is_file():
-        raise EcsweepError(f"--out must be a file, which {out} is not.")
+    if out is not None:
+        _check_out(out)
     where = place(home, reads=study is not None).home
-    with contextlib.closing(sequences.open_stream(fasta)) as stream:
-        if model is not None:
-            folder = choosing.named(where, model)
-        else:
-            assert study is not None
-            folder = choosing.of_study(where, _name(study), scale, cell)
-        from ec_sweep import predicting, saving, serving
-
-        about = saving.read_about(folder)
-        name = "stdin" if str(fasta) == "-" else str(fasta)
-        entries = sequences.read(stream, name, about.hyperparameters.length)
-        first = next(entries)  # what is no FASTA is said before Keras is waited for
-        with _held_back():
-            classifier = serving.load(folder)
-        print(about.line(), file=sys.stderr)
-        with _output(out) as file:
-            tally = predicting.classify(
-                itertools.chain([first], entries), classifier, file,
-                batch_size=batch_size, top=top, show=_show,
-            )  # fmt: skip
+    with interruptible(f"{out} is not written." if out else ""):
+        with interrupts_wait():
+            from ec_sweep import choosing, planning, predicting, saving, sequences, serving
+        with contextlib.closing(sequences.open_stream(fasta)) as stream:
+            if model is not None:
+                folder = choosing.named(where, model)
+            else:
+                assert study is not None
+                folder = choosing.of_study(where, planning.name_of(where, study), scale, cell)
+            about = saving.read_about(folder)
+            name = "stdin" if str(fasta) == "-" else str(fasta)
+            entries = sequences.read(stream, name, about.hyperparameters.length)
+            first = next(entries)  # what is no FASTA is said before Keras is waited for
+            with interrupts_wait(), _held_back():
+                classifier = serving.load(folder)
+            print(" ".join([about.line(), choosing.address(folder)]).rstrip(), file=sys.stderr)
+            with _output(out) as file:
+                tally = predicting.classify(
+                    itertools.chain([first], entries), classifier, file,
+                    batch_size=batch_size, top=top, show=_show,
+                )  # fmt: skip
     _show(tally, end=True)
+
+
+def _check_out(out: Path) -> None:
+    """Raise an error where the table could not be put in place in the end."""
+    if out.exists() and not out.is_file():
+        raise EcsweepError(
+            f"--out must be a file, put in place when it is complete, which {out} is not. "
+            f"Write there as it comes: leave --out away, and add > {shlex.quote(str(out))}"
+        )
+    if not out.parent.is_dir():
+        raise EcsweepError(f"--out {out}: there is no folder {out.parent}. Make it first.")
 
 
 @contextmanager
@@ -115,22 +128,13 @@ def _held_back() -> Iterator[None]:
         os.dup2(aside.fileno(), 2)
         try:
             yield
-        except BaseException:  # Ctrl-C too: what was written until then shows
+        except Exception:
             aside.seek(0)
             os.write(kept, aside.read())
             raise
         finally:
             os.dup2(kept, 2)
             os.close(kept)
-
-
-def _name(study: str) -> str:
-    """Return the name of a study given by name or by the path of its file."""
-    from ec_sweep import planning, spec
-
-    if study.endswith((".yaml", ".yml")) or os.sep in study:
-        return spec.load(planning.find_sweep(study)).study
-    return study
 
 
 @contextmanager

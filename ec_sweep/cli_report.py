@@ -47,14 +47,15 @@ def write_reports(
 
     Numbers come from MLflow; NAME.provenance.json says from which runs.
     """
-    from ec_sweep import app, output, planning, spec
+    from ec_sweep import app, output, planning
 
     wanted = _formats(formats)
     check_range("--table", table, 7)
     if sum([bool(studies), report_all, table is not None, claims]) != 1:
         raise EcsweepError("report takes one of: STUDY..., --table N, --claims, --all.")
-    names = [spec.load(planning.find_sweep(study)).study for study in studies or []]
-    found = app.publisher(place(home, reads=True), scale, wanted, _folder(out), only=names or None)
+    where = place(home, reads=True)
+    names = [planning.name_of(where.home, study) for study in studies or []]
+    found = app.publisher(where, scale, wanted, _folder(out), only=names or None)
     if table is not None:
         laid_out, files = found.paper_table(table)
         output.print_table(laid_out)

@@ -7,7 +7,7 @@ import typer
 from ec_sweep import hints
 from ec_sweep.cli_report import publish
 from ec_sweep.errors import EcsweepError, ExitCode, StudyStoppedError
-from ec_sweep.messages import complain, say_request
+from ec_sweep.messages import complain, say_data, say_request
 from ec_sweep.options import (
     HERE,
     Defaults,
@@ -156,6 +156,7 @@ def _run_study(where: "Place", resolved: "Resolved", options: "Options") -> bool
         full = hints.command("study", name, scale="paper")
         typer.echo(f"Demo scale (embedded sample). Full size: {full}")
     say_request(resolved)
+    say_data(resolved)
     interrupts = app.Interrupts()
     found = app.run_study(where, resolved, options, progress, interrupts)
     if interrupts.count and not (found and found.done):

@@ -112,8 +112,8 @@ def built(home: Home) -> list[Dataset]:
     return [dataset for name in RECIPES for dataset in find(home, name)]
 
 
-def get(home: Home, name: str) -> Dataset:
-    """Return a built dataset by name (the newest) or by the start of its fingerprint."""
+def named(home: Home, name: str) -> list[Dataset]:
+    """Return the built datasets of a name, oldest first, or those that a fingerprint begins."""
     matching = [d for d in built(home) if d.name == name or d.fingerprint.startswith(name)]
     if not matching:
         check_name(name)
@@ -121,7 +121,7 @@ def get(home: Home, name: str) -> Dataset:
             f"the dataset {name} is not built. "
             f"Build it with: {hints.command('data', 'build', name, '--from', 'FILE.tsv.gz')}"
         )
-    return matching[-1]
+    return matching
 
 
 def for_scale(home: Home, name: str, scale: str, split: str = "random") -> Dataset | None:

@@ -12,6 +12,8 @@ _HIGHEST = 9999  # the longest list, 1.1.1, has below 500
 _LONGEST = 100  # characters of one number, spaces and prefix included
 _PREFIX = re.compile(r"\bEC(?: ?[:=] ?| |(?=\d))", re.ASCII | re.IGNORECASE)
 _BETWEEN = re.compile(r"[;,| ]+")
+_COMMAS = re.compile(r"(?<![\d.])\d+(?: ?, ?(?:\d+|-)){3}(?![\d.])", re.ASCII)
+"""A number whose dots a spreadsheet has taken for decimal points."""
 _NUMBER = re.compile(r"[1-9]\d*", re.ASCII)
 _SERIES = re.compile(r"(n|b)([1-9]\d*)", re.ASCII | re.IGNORECASE)
 _OPEN = frozenset({"-", "n", "N"})  # n alone: a number is still to be given (INSDC)
@@ -123,6 +125,8 @@ def split(field: str) -> tuple[str, ...]:
     Raises:
         InvalidEcNumber: one of them is no EC number; the message begins with it.
     """
+    if with_commas := _COMMAS.search(field):
+        raise InvalidEcNumber(f"{with_commas[0][:40]!r}: its parts are joined by commas, not dots")
     numbers = set()
     for text in _BETWEEN.split(_PREFIX.sub(" ", _tight(field))):
         if text:

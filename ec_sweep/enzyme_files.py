@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ec_sweep import ec
 from ec_sweep.ec import EcNumber
-from ec_sweep.errors import EcsweepError, printable
+from ec_sweep.errors import EcsweepError, quoted
 from ec_sweep.opening import Opened
 
 DELETED, KEPT = "deleted", "kept"
@@ -174,7 +174,7 @@ def _number(text: str, path: Path, line: int) -> EcNumber:
 
 def _wrong(path: Path, line: int, received: str, wanted: str) -> EcsweepError:
     return EcsweepError(
-        f"{path}: line {line}: must be {wanted}. Received: {printable(received.rstrip()[:80])!r}."
+        f"{path}: line {line}: must be {wanted}. Received: {quoted(received.rstrip()[:80])}."
     )
 
 

@@ -1,7 +1,8 @@
 """Errors that a user can mend, and the exit codes that commands end with."""
 
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 
 
@@ -28,12 +29,32 @@ def heed_interrupts() -> None:
         signal.signal(number, signal.default_int_handler)
 
 
+@contextmanager
+def interrupts_wait() -> Iterator[None]:
+    """Have Ctrl-C and SIGTERM wait for the end of a block: native imports lose them, or crash."""
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {n: signal.signal(n, lambda number, _: came.append(number)) for n in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
+
+
 def printable(text: str, keep: str = "") -> str:
     """Return a text of others with escapes for what could rule a terminal or break a line."""
     return "".join(
         a if a.isprintable() or a in keep else a.encode("unicode_escape", "surrogatepass").decode()
         for a in text
     )
+
+
+def quoted(text: str) -> str:
+    """Return a text of others in quotes, each escape in it once."""
+    return f"'{printable(text)}'"
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from ec_sweep.errors import EcsweepError, printable
+from ec_sweep.errors import EcsweepError, quoted
 from ec_sweep.fields import Fields
 from ec_sweep.opening import Block
 from ec_sweep.tabular import looks_like_ec
@@ -64,9 +64,9 @@ def _from_first(block: Block, path: Path) -> bytes:
     start = text.find(b"\n>") + 1 or len(text)
     for number, line in enumerate(text[:start].split(b"\n"), start=block.line):
         if line.strip() and not line.startswith(_COMMENTS):
-            shown = printable(line[:60].decode(errors="replace"))
+            shown = quoted(line[:60].decode(errors="replace"))
             raise EcsweepError(
-                f"{path}: line {number}: FASTA begins with '>'. Received: {shown!r}. "
+                f"{path}: line {number}: FASTA begins with '>'. Received: {shown}. "
                 "Is the start of the file missing?"
             )
     return text[start:]

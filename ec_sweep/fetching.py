@@ -82,6 +82,9 @@ class Fetch:
                 self._note(f"{change}: beginning anew.")
                 self._state = None
                 self._pages_of_one_release()
+            finally:
+                if self._part.exists() and not self._part.stat().st_size:
+                    self._part.unlink()
             return self._finish()
 
     def _left(self) -> State | None:
@@ -127,7 +130,8 @@ class Fetch:
                 try:
                     page = self._service.page(address)
                 except EcsweepError as error:
-                    raise EcsweepError(f"{error} {self._kept()}") from error
+                    stopped = str(error).rstrip(".")
+                    raise EcsweepError(f"{stopped}. {self._kept()}") from error
                 state = self._joined(page)
                 lines = page.rows if self._state else page.header + b"\n" + page.rows
                 # no time of day: the same pages are the same bytes
@@ -237,8 +241,10 @@ def _alone(out: Path) -> Iterator[None]:
     lock = out.with_name(f".{out.name}.lock")
     try:
         with FileLock(lock, timeout=0):
-            yield
-            lock.unlink(missing_ok=True)  # done; nobody waits for it
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)  # nobody waits for it
     except Timeout:
         raise EcsweepError(f"{out} is being fetched by another process already.") from None
 

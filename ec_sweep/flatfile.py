@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from ec_sweep.errors import EcsweepError, printable
+from ec_sweep.errors import EcsweepError, quoted
 from ec_sweep.fields import Fields
 from ec_sweep.opening import Block
 
@@ -55,9 +55,9 @@ def _reject_other_start(block: Block, path: Path) -> None:
     text = block.data.lstrip(b"\n\t ")
     if block.line == 1 and text and not text.startswith(_START[1:]):
         line = 1 + block.data.count(b"\n", 0, -len(text))
-        shown = printable(text.partition(b"\n")[0][:60].decode(errors="replace"))
+        shown = quoted(text.partition(b"\n")[0][:60].decode(errors="replace"))
         raise EcsweepError(
-            f"{path}: line {line}: a flat file begins with an ID line. Received: {shown!r}. "
+            f"{path}: line {line}: a flat file begins with an ID line. Received: {shown}. "
             "Is the start of the file missing?"
         )
 

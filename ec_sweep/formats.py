@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ec_sweep import fasta, flatfile, headers, tabular
-from ec_sweep.errors import EcsweepError, nearest, printable
+from ec_sweep.errors import EcsweepError, nearest, quoted
 from ec_sweep.fields import Fields
 from ec_sweep.headers import FORMATS
 from ec_sweep.opening import BLOCK, Block, Opened
@@ -147,10 +147,10 @@ def _open_fasta(opened: Opened, head: bytes, key: str, options: Options) -> Read
     elif key == "brenda-fasta":
         header = fasta.brenda
     elif options.labels is None:
-        title = printable((fasta.titles(head) or [b""])[0][:120].decode(errors="replace"))
+        title = quoted((fasta.titles(head) or [b""])[0][:120].decode(errors="replace"))
         raise EcsweepError(
             f"{path}: its headers state no EC numbers. Give --labels TABLE with accessions and EC "
-            f"numbers, or --pattern REGEX that finds both in a header. Received: {title!r}."
+            f"numbers, or --pattern REGEX that finds both in a header. Received: {title}."
         )
     parse = partial(fasta.parse, header=header, path=path)
     return _reading(opened, FORMATS[key], parse, b"\n>", kept=1)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ec_sweep import fasta
-from ec_sweep.errors import EcsweepError, printable
+from ec_sweep.errors import EcsweepError, quoted
 from ec_sweep.tabular import NAMES, Layout, cells, looks_like_ec, normal, places
 
 FORMATS = {
@@ -150,4 +150,4 @@ def _names(line: _Line, delimiter: bytes) -> list[str]:
 
 
 def _shown(line: _Line) -> str:
-    return repr(printable(line.text[:120].decode(errors="replace")))
+    return quoted(line.text[:120].decode(errors="replace"))

@@ -119,7 +119,18 @@ def write(
         "migrations": summary(sink.migrated.items()),
         "columns": options.named,
     }
-    return Source(folder, card)
+    source = Source(folder, card)
+    if options.split_column is not None:
+        _check_parts(source, options.split_column)
+    return source
+
+
+def _check_parts(source: Source, column: str) -> None:
+    """Raise an error where a column that is to name parts names others, or none at all."""
+    names = source.records(["part"])["part"].drop_null()
+    splits.given_parts(names, f"{source.name}: the column {column}")
+    if not len(names):
+        raise EcsweepError(f"{source.name}: the column {column} names no parts: it is empty.")
 
 
 def opened(paths: Sequence[Path], options: Options) -> list[Reading]:

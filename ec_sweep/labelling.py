@@ -98,6 +98,6 @@ def _classes(
         raise EcsweepError(
             f"{source.name}: has {len(classes)} classes with at least {recipe.smallest_class} "
             f"proteins of {SHORTEST}-{LONGEST} residues; a dataset needs two. "
-            f"Found: {dict(counts)}."
+            f"Found: {', '.join(f'{name}: {count:,}' for name, count in counts.items()) or 'none'}."
         )
     return classes

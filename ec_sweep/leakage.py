@@ -1,6 +1,7 @@
 """What random splitting is worth: accuracies by split, and how much of the test set leaks."""
 
 import math
+from collections.abc import Container
 from statistics import fmean
 
 from ec_sweep.cell import Data
@@ -25,12 +26,15 @@ _LEAKS = {
     "family in train": "test_sequences_in_train_families",
 }
 """Keys of a dataset's card, by how the table calls them."""
+_PROTEINS = ("source_sha256", "filters", "classes", "transfers", "drawing")
+"""Keys of a card that say which proteins a dataset holds, however they are split."""
 
 
 def splits_table(report: Report) -> Table:
     """Lay accuracies out by split, with what random splitting is worth and what leaks in each."""
     axes = tuple(axis for axis in report.axes if axis != "split") or ("model",)
     splits, against = report.splits, strictest(report)
+    apart = _built_apart(report, against) if against else []
     by_place = {(values_of(row, axes), row.data[1]): row for row in report.rows}
     rows = list(dict.fromkeys(place for place, _ in by_place))
     cells = []
@@ -38,7 +42,8 @@ def splits_table(report: Report) -> Table:
         found = [by_place.get((place, split)) for split in splits]
         texts = [number(row, _ACCURACY, "") for row in found]
         if against:
-            texts.append(_worth(by_place.get((place, "random")), by_place.get((place, against))))
+            pair = by_place.get((place, "random")), by_place.get((place, against))
+            texts.append(_worth(*pair, apart))
         cells.append(texts)
     leaks = _leaks(report)
     counts = [[by.get(split, "") for split in splits] + [""] * bool(against) for _, by in leaks]
@@ -49,7 +54,11 @@ def splits_table(report: Report) -> Table:
         cells=[*cells, *counts],
         caption=f"{report.title or report.study}: test accuracy by split. {report.source}.",
         label=f"tab:{report.study}",
-        notes=[*notes_on(report, [_ACCURACY]), *_notes_on_splits(report)],
+        notes=[
+            *notes_on(report, [_ACCURACY]),
+            *(_why_withheld(report, name, str(against)) for name in apart),
+            *_notes_on_splits(report),
+        ],
         apart=len(leaks),
     )
 
@@ -60,10 +69,33 @@ def strictest(report: Report) -> str | None:
     return others[-1] if others and "random" in report.splits else None
 
 
-def _worth(random: Row | None, other: Row | None) -> str:
+def _built_apart(report: Report, against: str) -> list[str]:
+    """Return the datasets whose two splits hold different proteins, so that nothing compares."""
+    cards = report.cards
+    both = [name for name, split in cards if split == "random" and (name, against) in cards]
+    return [
+        name
+        for name in both
+        if any(cards[name, "random"].get(k) != cards[name, against].get(k) for k in _PROTEINS)
+    ]
+
+
+def _why_withheld(report: Report, name: str, against: str) -> str:
+    """Say why two accuracies are not subtracted, and what makes them comparable."""
+    sources = [report.cards[name, split].get("source") for split in ("random", against)]
+    differ = " and ".join(map(str, sources)) if sources[0] != sources[1] else "the same name"
+    return (
+        f"random - {against} of {name} is withheld: the two splits were built of different "
+        f"proteins (from {differ}, or with other options). Build both from one source."
+    )
+
+
+def _worth(random: Row | None, other: Row | None, apart: Container[str]) -> str:
     """Return how much more accurate a row is on the random split, over the seeds of both."""
     if random is None or other is None:
         return ""
+    if random.data[0] in apart:
+        return MISSING
     gaps = [
         random.by_seed[seed][_ACCURACY.metric] - other.by_seed[seed][_ACCURACY.metric]
         for seed in sorted(random.by_seed.keys() & other.by_seed.keys())

@@ -1,11 +1,13 @@
 """What commands say beside their results."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import typer
 
-from ec_sweep.errors import ExitCode, printable
+from ec_sweep.errors import ExitCode, heed_interrupts, printable
 
 if TYPE_CHECKING:
     from ec_sweep.planning import Resolved
@@ -55,3 +57,26 @@ def say_request(resolved: "Resolved") -> None:
         typer.echo(f"As last asked for: {options_of(before)} (the file's own: --defaults)")
     elif before:
         typer.echo(f"Instead of what was last asked for: {options_of(before)}")
+
+
+def say_data(resolved: "Resolved") -> None:
+    """Say which of the built datasets the cells are trained on: of several the newest is."""
+    for (name, split), dataset in resolved.datasets.items():
+        origin = dataset.card["source"]
+        if origin.endswith("(source)"):
+            files = [file["file"] for file in dataset.card["files"]]
+            more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+            origin += f": {', '.join(files[:3])}{more}"
+        line = f"Data: {name}, {split} split, {dataset.fingerprint[:12]}, from {origin}"
+        typer.echo(printable(line))
+
+
+@contextmanager
+def interruptible(left: str) -> Iterator[None]:
+    """Have Ctrl-C and SIGTERM end a command with a line that says what is left of its work."""
+    heed_interrupts()
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"Interrupted. {printable(left)}".rstrip(), err=True)
+        raise

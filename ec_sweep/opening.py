@@ -59,7 +59,7 @@ class Opened:
         claimed = _SUFFIXES.get(path.suffix.lower())
         if claimed and not self.compression:
             raise EcsweepError(
-                f"{path}: named {path.suffix} but not a {claimed} file.{_what(self.start)}"
+                f"{path}: named {path.suffix} but not a {claimed} file.{seems(self.start)}"
             )
 
     def head(self) -> bytes:
@@ -76,7 +76,7 @@ class Opened:
         if not head.strip():
             inside = " inside" if self.compression else ""
             raise EcsweepError(f"{self.path}: the file{inside} is empty.")
-        if what := _what(head):
+        if what := seems(head):
             raise EcsweepError(f"{self.path}: not a {self.kind}.{what}")
         self._reject_nul(head, 1)
         return head
@@ -244,7 +244,7 @@ class _Xz:
         return bool(rest)
 
 
-def _what(start: bytes) -> str:
+def seems(start: bytes) -> str:
     """Say what a file that is no text of ours seems to be, or nothing."""
     beginning = start.lstrip().lower()
     if beginning.startswith((b"<!doctype html", b"<html", b"<head")):

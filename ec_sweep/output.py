@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,8 +61,7 @@ def _console() -> "Iterator[Console]":
     """Yield what lays text out; in a pipe as wide as COLUMNS says, without blanks at the ends."""
     from rich.console import Console
 
-    free = sys.stdout.isatty() or "COLUMNS" in os.environ
-    console = Console(highlight=False, width=None if free else 120)
+    console = Console(highlight=False, width=None if _has_width() else 120)
     with console.capture() as drawn:
         yield console
     for line in drawn.get().splitlines():
@@ -137,16 +137,36 @@ def print_card(card: dict[str, Any], class_names: Mapping[EcNumber, str] | None 
         if key == "files":
             typer.echo(f"{title}:")
             for file in value:
-                typer.echo(printable(f"    {_file_in_words(file)}"))
+                _print_wrapped(f"    {_file_in_words(file)}")
             continue
         if key == "migrations" and not any(value.values()):
             value = None
-        typer.echo(printable(f"{title}: {_in_words(value)}"))
+        _print_wrapped(f"{title}: {_in_words(value)}")
         if key == "classes":
             meanings = {name: names.name_of(name, class_names) for name in value}
             for name, meaning in meanings.items():
                 if meaning:
-                    typer.echo(printable(f"    {name:5} {meaning}"))
+                    _print_wrapped(f"    {name:5} {meaning}")
+    for part, counts in card.get("class_counts", {}).items():
+        empty = [label for label, count in counts.items() if not count]
+        if empty:
+            _print_wrapped(f"Note: {part} is without {', '.join(empty)}.")
+
+
+def _print_wrapped(text: str) -> None:
+    """Print a line, which goes on indented where a terminal, or COLUMNS, is narrower."""
+    width = shutil.get_terminal_size().columns if _has_width() else 0
+    further = " " * (8 if text.startswith(" ") else 4)
+    if len(text) > width > len(further) + 20:
+        text = textwrap.fill(
+            text, width, subsequent_indent=further, break_long_words=False, break_on_hyphens=False
+        )
+    typer.echo(printable(text, keep="\n"))
+
+
+def _has_width() -> bool:
+    """Say whether there is a width that lines should keep to, as there is not in a pipe."""
+    return sys.stdout.isatty() or "COLUMNS" in os.environ
 
 
 def _file_in_words(file: dict[str, Any]) -> str:
@@ -189,6 +209,11 @@ def print_columns(rows: list[dict[str, Any]], keys: list[str], cut: bool = False
         typer.echo(line if most is None or len(line) <= most else f"{line[: most - 1]}…")
 
 
+def minute(created: str) -> str:
+    """Return a time of a card to the minute."""
+    return created[:16].replace("T", " ")
+
+
 def print_json(document: dict[str, Any]) -> None:
     """Print one JSON document."""
     typer.echo(json.dumps(document, indent=2))
@@ -221,7 +246,7 @@ def print_models(best: Sequence[SavedModel], study: str, scale: str) -> None:
         cell = ("--cell", model.cell) if len(best) > 1 else ()
         command = hints.command("predict", "FASTA", "--study", study, *cell, scale=scale)
         accuracy = f"validation accuracy {model.val_accuracy:.4f}, cell {model.cell}"
-        typer.echo(f"Model   {command}   ({accuracy})")
+        typer.echo(f"Model   {command}   ({accuracy}, models:/{model.model_id})")
 
 
 def _stem(file: Path) -> str:

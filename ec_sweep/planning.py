@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ec_sweep import cell_data, machine, sampling, spec
+from ec_sweep import cell_data, hints, machine, sampling, spec
 from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError, nearest
 from ec_sweep.experiments import find_tracker
@@ -16,7 +16,7 @@ from ec_sweep.ledger import DONE, Attempt, Ledger, State, state_of
 from ec_sweep.ledger_store import known_attempts
 from ec_sweep.paths import Home, packed
 from ec_sweep.plan import Plan, shown
-from ec_sweep.spec import Cell, Data, Request, Sampled, Sweep
+from ec_sweep.spec import SCALES, Cell, Data, Request, Sampled, Sweep
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ class Resolved:
     """Those that are built, by name and split."""
     sampled: Sampled | None = None
     """What cells are drawn from; ``None`` for a grid."""
+    file: Path | None = None
+    """The user's own sweep file, ``None`` for one that comes with ecsweep."""
 
     @property
     def name(self) -> str:
@@ -190,11 +192,34 @@ def sweep_files() -> dict[str, Path]:
     return {name: found[name] for name in sorted(found, key=lambda n: (tables[n] or 99, n))}
 
 
-def find_sweep(study: str) -> Path:
-    """Return the file of a study given by name or by path."""
-    if study.endswith((".yaml", ".yml")) or os.sep in study:
+def is_path(study: str) -> bool:
+    """Say whether a study is given by the path of its file, not by name."""
+    return study.endswith((".yaml", ".yml")) or os.sep in study
+
+
+def name_of(home: Home, study: str) -> str:
+    """Return the name of a study given by name, which may only have run here, or by path."""
+    if not is_path(study) and any(find_tracker(home, f"{study}@{s}") for s in SCALES):
+        return study
+    return load_sweep(home, study)[1].study
+
+
+def load_sweep(home: Home, study: str) -> tuple[Path, Sweep]:
+    """Return the file of a study and what it says; advised commands name it as it is given."""
+    path = find_sweep(study, home)
+    sweep = spec.load(path)
+    if is_path(study):
+        hints.by_path(sweep.study, study)
+    return path, sweep
+
+
+def find_sweep(study: str, home: Home | None = None) -> Path:
+    """Return the file of a study given by name or by path, or with which it has run in a home."""
+    if is_path(study):
         return Path(study)
     files = sweep_files()
+    if study not in files and home and (known := _last_file(home, study)):
+        return known
     if study not in files:
         other = Path("sweeps") / f"{study}.yml"
         if other in Path("sweeps").glob("*.yml"):
@@ -207,6 +232,17 @@ def find_sweep(study: str) -> Path:
             f"Known: {', '.join(sorted(files)) or 'none'}. A path to a YAML file is taken too."
         )
     return files[study]
+
+
+def _last_file(home: Home, study: str) -> Path | None:
+    """Return the file with which a study was last run here, if it is still there."""
+    for scale in SCALES:
+        tracker = find_tracker(home, f"{study}@{scale}")
+        plan = tracker.plan() if tracker else None
+        file = plan.get("file") if plan else None
+        if file and Path(file).exists():
+            return Path(file)
+    return None
 
 
 def applicable(study: str, request: Request) -> Request:
@@ -225,8 +261,7 @@ def resolve(
     those that were last asked for hold. With ``build``, the demo dataset is
     built if need be; otherwise cells on a dataset that is not built have no id.
     """
-    path = find_sweep(study)
-    sweep = spec.load(path)
+    path, sweep = load_sweep(place.home, study)
     before = _last_request(place, sweep, request.scale) if follow else None
     if before and request.seeds is None and not request.overrides:
         request = before
@@ -238,7 +273,8 @@ def resolve(
     cells = [cell.on(fingerprints) for cell in cells]
     if sampled:
         sampled = replace(sampled, fingerprints=fingerprints)
-    return Resolved(sweep, request, before, cells, built, sampled)
+    own = None if path.parent == packed("sweeps") else path.resolve()
+    return Resolved(sweep, request, before, cells, built, sampled, own)
 
 
 def _last_request(place: Place, sweep: Sweep, scale: str) -> Request | None:
@@ -286,6 +322,7 @@ def plan_document(resolved: Resolved) -> dict[str, Any]:
         "timing": resolved.sweep.timing,
         "axes": list(resolved.plan.axes),
         "source": _source(resolved),
+        "file": str(resolved.file) if resolved.file else None,
         "request": {"seeds": request.seeds, "set": dict(request.overrides)},
         "cells": [sampling.document(cell, resolved.datasets) for cell in resolved.cells],
         **drawing,

@@ -144,7 +144,7 @@ class LiveProgress(Progress):
         failed = f" · {self._failed} failed" if self._failed else ""
         head = Table.grid(padding=(0, 1))
         head.add_row(
-            ProgressBar(total=self._total, completed=self._done, width=24),
+            ProgressBar(total=self._total, completed=self._done, width=16),
             Text(
                 f"{self._done}/{self._total} cells{failed} · {len(self._running)} running · "
                 f"{self._elapsed()} · {self._left()} left"

@@ -13,7 +13,8 @@ from io import BufferedReader
 from pathlib import Path
 
 from ec_sweep.encoding import RESIDUES
-from ec_sweep.errors import EcsweepError, printable
+from ec_sweep.errors import EcsweepError, printable, quoted
+from ec_sweep.opening import seems
 
 _PIECE = 1 << 20
 """Bytes of a line that are looked at at once."""
@@ -111,7 +112,7 @@ def read(stream: BufferedReader, name: str, most: int) -> Iterator[Entry]:
                 if line.strip():
                     raise EcsweepError(
                         f"{name}: line {number}: FASTA begins with '>' and a name. "
-                        f"Received: {printable(_text(line.strip()[:40]))!r}."
+                        f"Received: {quoted(_text(line.strip()[:40]))}.{seems(line)}"
                     )
             elif begins is not None:
                 entry.add(line, most)

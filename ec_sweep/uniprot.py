@@ -205,7 +205,7 @@ def _checked(server: str) -> SplitResult:
         usable = False
     if not usable or found.query or found.fragment or "@" in found.netloc:
         raise EcsweepError(
-            "ECSWEEP_UNIPROT must be the address of a server, such as https://rest.uniprot.org, "
+            "--server (ECSWEEP_UNIPROT) must be an address such as https://rest.uniprot.org, "
             f"without a user name (~/.netrc holds those). Received: {server!r:.200}."
         )
     return found

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ec_sweep import app, hints, options, planning, spec
+from ec_sweep import app, hints, options, output, planning, spec
 from ec_sweep.errors import EcsweepError
 from ec_sweep.local_executor import LocalExecutor
 from ec_sweep.paths import Home
@@ -90,6 +91,8 @@ def test_status_and_plan_know_what_has_run(finished: Ecsweep) -> None:
     assert "8 cells: 4 complete, 4 waiting" in plan
     assert "About " in plan
     assert "A study would run 4 cells.\n" in plan
+    data = "enzyme, random split, [0-9a-f]{12}, from swissprot-sample.tsv.gz .embedded sample.\n"
+    assert re.search(f"^Data: {data}", plan, re.MULTILINE)
     assert "A study would run nothing, all is done." in finished.ok("plan", "tiny")
 
 
@@ -114,9 +117,12 @@ def test_datasets_are_built_listed_shown_and_verified(
     assert card["fingerprint"][:12] in ecsweep.ok("data", "list")
     assert "mine.tsv" in ecsweep.ok("data", "show", card["fingerprint"][:6])
     assert "holds no class" in ecsweep.fails("data", "show", "enzyme", "--names", "mine.tsv")
-    assert "intact" in ecsweep.ok("data", "verify")
+    for command in (["show", "enzyme"], ["list"], ["verify"]):
+        said = ecsweep.ok("data", *command, COLUMNS="80")
+        assert max(map(len, said.splitlines())) <= 80
+    assert f"data/enzyme/{card['fingerprint'][:12]}: intact" in said
     ecsweep.ok("data", "import", "mine.tsv", "--name", "own")
-    assert ecsweep.ok("data", "verify", "own").endswith("/data/sources/own: intact\n")
+    assert ecsweep.ok("data", "verify", "own") == "data/sources/own: intact\n"
     problems = json.loads(ecsweep.ok("data", "verify", "--json"))
     assert [len(problems[kind]) for kind in ("datasets", "sources")] == [1, 1]
     ids = [
@@ -136,13 +142,22 @@ def test_files_are_imported_as_a_source(ecsweep: Ecsweep, proteins: list[list[st
     said = ecsweep.ok("data", "import", "My file.tsv")
     assert "records kept: 600" in said
     assert "ecsweep data build enzyme --from my-file" in said
-    assert "rm -r data/sources/my-file" in said
+    assert "Remove  rm -r data/sources/my-file" in said
+    assert "is replaced" not in said
+    (ecsweep.home / "My file.tsv").rename(ecsweep.home / "Other.tsv")
+    said = ecsweep.ok("data", "import", "Other.tsv", "--name", "my-file")
+    assert re.search(r"^my-file of [-0-9]{10} [0-9:]{5} \(My file.tsv\) is replaced", said, re.M)
+    (ecsweep.home / "Other.tsv").rename(ecsweep.home / "My file.tsv")
     assert "migrations" in ecsweep.ok("data", "show", "my-file")
     ecsweep.ok("data", "build", "enzyme", "--from", "my-file", "--split", "identical")
     listed = json.loads(ecsweep.ok("data", "list", "--json"))
     assert [card["name"] for card in listed["sources"]] == ["my-file"]
     assert [card["split"] for card in listed["datasets"]] == ["identical"]
     assert "my-file (source)" in ecsweep.ok("data", "list")
+    ecsweep.ok("data", "build", "enzyme", "--from", "my-file")
+    assert ecsweep.ok("data", "verify", "enzyme").count("intact") == 2
+    said = ecsweep.fails("data", "show", "my-fil")
+    assert "Did you mean 'my-file'? Datasets: enzyme, ec37" in said
     card = json.loads(ecsweep.ok("data", "import", "My file.tsv", "--name", "x", "--json"))
     assert card["files"][0]["format"] == "UniProt TSV"
     assert "ecsweep data import" in ecsweep.fails("data", "build", "enzyme", "--from", "nosuch")
@@ -151,6 +166,11 @@ def test_files_are_imported_as_a_source(ecsweep: Ecsweep, proteins: list[list[st
     again = ("--from", "x", "--transfers", "none")
     assert "is imported already" in ecsweep.fails("data", "build", "enzyme", *again)
     assert "name of a dataset" in ecsweep.fails("data", "import", "My file.tsv", "--name", "ec37")
+    assert "name must be of a-z" in ecsweep.fails("data", "import", "My file.tsv", "--name", "")
+    no_parts = ("--name", "y", "--split-column", "Reviewed")
+    said = ecsweep.fails("data", "import", "My file.tsv", *no_parts)
+    assert "the column Reviewed must name a part in every row" in said
+    assert not (ecsweep.home / "data" / "sources" / "y").exists()
 
 
 BAD_USAGE = [
@@ -266,6 +286,23 @@ def test_advised_commands_lead_to_the_same_state(ecsweep: Ecsweep, tmp_path: Pat
     hints.repeat({})
 
 
+def test_advised_commands_name_a_study_as_it_was_given(ecsweep: Ecsweep) -> None:
+    """Outside ``./sweeps`` only the path leads to a study that has not run."""
+    folder = ecsweep.home / "in"
+    folder.mkdir()
+    (folder / "mine.yaml").write_text(TINY_SWEEP.replace("study: tiny", "study: mine"))
+    said = ecsweep.fails("report", "in/mine.yaml")
+    assert said.endswith("Run it with: ecsweep study in/mine.yaml")
+    said = ecsweep.fails("predict", "sweeps/tiny.yaml", "--study", "in/mine.yaml")
+    assert said.endswith("Train it: ecsweep study in/mine.yaml --save-models best")
+    hints.by_path("mine", "in/mine.yaml")
+    assert "--study in/mine.yaml --cell" in hints.command(
+        "predict", "FASTA", "--study", "mine", "--cell", "best"
+    )
+    assert hints.command("data", "build", "enzyme", "--from", "mine").endswith("--from mine")
+    hints.repeat({})
+
+
 def test_what_is_asked_is_answered_or_given(finished: Ecsweep) -> None:
     """At the end of stdin `forget` names the option; nothing is forgotten."""
     assert "give --yes" in finished.fails("forget", "tiny")
@@ -279,10 +316,26 @@ def test_tables_fit_the_width_that_is_asked_for(finished: Ecsweep, tmp_path: Pat
     assert lines == [line.rstrip() for line in lines]
 
 
+def test_cards_fit_a_terminal_and_note_what_is_missing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long lines go on indented; a class of which a part has none is said wherever it shows."""
+    monkeypatch.setenv("COLUMNS", "60")
+    files = [{"file": "a b.tsv", "format": "TSV", "records": 9, "dropped": {"too_long": 9}}]
+    counts = {"train": {"3.1": 5}, "valid": {"3.1": 0}}
+    output.print_card({"dropped": {f"r{n}": n for n in range(20)}, "class_counts": counts})
+    output.print_card({"files": files * 2})
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 60
+    assert lines[1].startswith("    ")
+    assert "Note: valid is without 3.1." in lines
+
+
 def test_there_may_be_nothing_to_forget_report_or_verify(ecsweep: Ecsweep) -> None:
     """Commands on an empty home say so, and leave it empty."""
     assert "nothing to forget" in ecsweep.ok("forget", "tiny")
     assert "No dataset is built yet" in ecsweep.ok("data", "verify")
+    assert ecsweep.ok("data", "list").endswith("Make one with: ecsweep data import FILE\n")
     assert {path.name for path in ecsweep.home.iterdir()} == {"sweeps"}
 
 

@@ -205,8 +205,9 @@ def test_an_interrupted_build_ends_all_that_runs(
         time.sleep(0.02)
     time.sleep(1)  # until it waits
     process.send_signal(number)
-    process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=60)
     assert process.returncode == 130
+    assert said.endswith("Interrupted. Nothing has changed.\n")
     assert [path.name for path in (ecsweep.home / "data" / "enzyme").iterdir()] == [".lock"]
     while alive(int(child.read_text())):  # killed, but the system may be slow
         assert time.monotonic() < deadline

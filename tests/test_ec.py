@@ -137,6 +137,13 @@ class TestParsing:
         field = "EC 3. 1. -.-;EC:7.1.2.2 | 3.4.21.n1,3.5.1.B15 3.1.1.1;;"
         assert ec.split(field) == ("3.1.-.-", "3.1.1.1", "3.4.21.n1", "3.5.1.B15", "7.1.2.2")
         assert ec.split(" ; ") == ()
+        assert ec.split("3.1,3.2,7.1,7.2") == ("3.1.-.-", "3.2.-.-", "7.1.-.-", "7.2.-.-")
+
+    @pytest.mark.parametrize("field", ["3,1,1,1", "3, 4, 21,-", "2.7.1.1; 3,1,1,1"])
+    def test_decimal_commas_are_no_list_of_classes(self, field: str) -> None:
+        """A spreadsheet's 3,1,1,1 is refused, not taken for the classes 3 and 1."""
+        with pytest.raises(InvalidEcNumber, match="joined by commas, not dots"):
+            ec.split(field)
 
     def test_splitting_names_the_wrong_one(self) -> None:
         """One bad number makes the field invalid, and is named."""

@@ -17,7 +17,7 @@ from ec_sweep.errors import EcsweepError
 from ec_sweep.formats import Options, Reading, open_file, open_labels
 from ec_sweep.headers import FORMATS
 from ec_sweep.opening import BLOCK
-from tests.conftest import SHARED
+from tests.conftest import SHARED, Ecsweep
 
 SAMPLES = SHARED / "data" / "formats"
 
@@ -280,8 +280,17 @@ def test_entries_out_of_order(tmp_path: Path) -> None:
     assert found == [(b"", b"", b"", b"", None, None)]
 
 
+@pytest.mark.parametrize("command", ["import", "build"])
+def test_help_names_every_format(ecsweep: Ecsweep, command: str) -> None:
+    """Its text is written out, so that help needs no reader of files."""
+    said = ecsweep.ok("data", command, "--help")
+    for key in FORMATS:
+        assert key in "".join(said.split())
+
+
 ERRORS = [
     (b"P1\tx\tMKV\n", Options(), "line 1 must be a header with the columns Entry, EC number and"),
+    (b"a\tb\n", Options(), r"Received: 'a\\tb'\."),
     (b"what is this?\n", Options(), r"of no known format. Known: UniProt TSV, .*'what is this\?'"),
     (b"\n\nEntry\tSequence\nP1\tMK\n", Options(), "line 3 must be a header with the columns"),
     (b"a\tSequence\n", Options(format="clean-tsv"), "line 1 must be a header .* separated by tabs"),

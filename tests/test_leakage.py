@@ -94,6 +94,18 @@ def test_what_is_not_known_is_not_a_zero() -> None:
     assert any("oom: too large" in note and "cluster" in note for note in table.notes)
 
 
+@pytest.mark.parametrize("key", ["source_sha256", "filters", "transfers"])
+def test_what_was_built_of_other_proteins_is_not_compared(key: str) -> None:
+    """Datasets of different sources or filters differ by more than their split."""
+    cards = {
+        (name, split): {**found, key: f"of {split}", "source": f"{split}.tsv (file)"}
+        for (name, split), found in CARDS.items()
+    }
+    table = leakage.splits_table(made(cards=cards))
+    assert [cells[-1] for cells in table.cells[:2]] == ["N/A", "N/A"]
+    assert any("random.tsv (file) and cluster.tsv (file)" in note for note in table.notes)
+
+
 def test_a_difference_has_an_interval_where_seeds_repeat_it() -> None:
     """Over the seeds that both have; the mean difference with Student's t."""
     table = leakage.splits_table(

@@ -3,6 +3,7 @@
 import gzip
 import io
 import re
+import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from ec_sweep.hyperparameters import Hyperparameters
 from ec_sweep.saving import About
 from ec_sweep.sequences import Entry
 from ec_sweep.serving import Classifier
-from tests.conftest import Ecsweep
+from tests.conftest import Ecsweep, wait_for
 
 LENGTH = 60
 ABOUT = About(
@@ -174,7 +175,12 @@ def test_memory_does_not_grow_with_lines_or_entries(monkeypatch: pytest.MonkeyPa
     [
         (b"", "there is no sequence in it"),
         (b"\n\n", "there is no sequence in it"),
-        (b"\n<html>\n", "line 2: FASTA begins with '>' and a name. Received: '<html>'"),
+        (
+            b"\n<html>\n",
+            "line 2: FASTA begins with '>' and a name. Received: '<html>'",
+        ),
+        (b"<html>\n", "Received: '<html>'. It is an HTML page"),
+        (b"a\tb\n", r"Received: 'a\tb'."),
         (b"\x1f\x8b\x08\x00broken", "cut off or damaged gzip file"),
         (gzip.compress(b">a\nAC\n>b\nAC\n" * 999, mtime=0)[:-9], "cut off or damaged gzip file"),
         (b">a\rACAC\r>b\rACAC\r", "line 1: lines end with CR alone"),
@@ -258,6 +264,28 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(
     assert "Error" not in done.stderr
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="sees imports in /proc alone")
+def test_an_early_interrupt_is_not_lost(finished: Ecsweep, tmp_path: Path) -> None:
+    """While TensorFlow is being imported, and where a script's "&" has Ctrl-C ignored."""
+    out = tmp_path / "out.tsv"
+    process = subprocess.Popen(
+        finished.command("predict", "-", "--study", "tiny", "--out", str(out)),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=finished.home, env=finished.environment(),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )  # fmt: skip
+    assert process.stdin
+    process.stdin.write(">a\nACDE\n>b\nACDE\n")
+    process.stdin.flush()
+    maps = Path(f"/proc/{process.pid}/maps")
+    wait_for(lambda: "tensorflow" in maps.read_text())
+    process.send_signal(signal.SIGINT)
+    said, noted = process.communicate(timeout=120)
+    assert (process.returncode, said) == (130, "")
+    assert noted == f"Interrupted. {out} is not written.\n"
+    assert not out.exists()
+
+
 def test_bad_requests_are_refused_in_one_line(finished: Ecsweep, tmp_path: Path) -> None:
     """Exit 2 with what to do; TensorFlow is not waited for, and no output is made."""
     fasta, out = tmp_path / "a.fasta", tmp_path / "out.tsv"
@@ -272,7 +300,12 @@ def test_bad_requests_are_refused_in_one_line(finished: Ecsweep, tmp_path: Path)
     assert "no model of cell 000000000000 of tiny@demo is saved, but of " in said
     said = finished.fails(*some, "--study", "tiny", "--scale", "paper")
     assert said.endswith("Train it: ecsweep study tiny --save-models best --scale paper")
+    assert "Did you mean 'tiny'?" in finished.fails(*some, "--study", "tinny")
     assert "no model that ecsweep saved" in finished.fails(*some, "--model", str(tmp_path))
     assert "no such model of this home" in finished.fails(*some, "--model", "models:/m-none")
     assert "--out must be a file" in finished.fails(*some, "--study", "tiny", "--out", "/dev/null")
+    nowhere = tmp_path / "none" / "out.tsv"
+    said = finished.fails(*some, "--study", "tiny", "--out", str(nowhere))
+    assert said.endswith(f"there is no folder {nowhere.parent}. Make it first.")
+    assert not nowhere.parent.exists()
     assert not out.exists()

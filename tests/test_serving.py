@@ -26,6 +26,7 @@ from ec_sweep.evaluation import Part
 from ec_sweep.hyperparameters import Hyperparameters
 from ec_sweep.logged_models import FILES
 from ec_sweep.models import MODELS
+from ec_sweep.paths import Home
 from ec_sweep.planning import Place
 from ec_sweep.stored import SavedModel, StoredStudy, artifact_folder
 from tests.conftest import Ecsweep, wait_for
@@ -97,6 +98,8 @@ def test_all_models_stay_where_all_are_asked_for(setup: Setup) -> None:
     setup.cells = later
     setup.drive(script, limits=Limits(save_models="best"))
     check(setup, [2, 3])  # the best of all is saved already
+    with pytest.raises(EcsweepError, match="begins several cells"):
+        choosing.of_study(setup.home, "scripted", "demo", "")
     best = choosing.of_study(setup.home, "scripted", "demo", "best")
     assert saving.read_about(best).hyperparameters.filter_size == 3
 
@@ -138,9 +141,11 @@ def test_best_is_told_for_each_dataset(setup: Setup) -> None:
     finally:
         dataset.card["fingerprint"] = before
     check(setup, [3, 3])
-    with pytest.raises(EcsweepError, match=r"each of 2 datasets. Choose one with --cell: \w{12}"):
+    tracker = setup.tracker
+    tracker.store_card(tracker.open_parent(""), {**dataset.card, "fingerprint": fingerprint})
+    with pytest.raises(EcsweepError, match=r"each of 2 datasets. .*enzyme, random split f{12}\)"):
         choosing.of_study(setup.home, "scripted", "demo", "best")
-    folder = choosing.of_study(setup.home, "scripted", "demo", str(setup.cells[1].id))
+    folder = choosing.of_study(setup.home, "scripted", "demo", str(setup.cells[1].id)[:8])
     assert saving.read_about(folder).fingerprint == fingerprint
 
 
@@ -284,15 +289,42 @@ def test_networks_come_back_with_their_weights(tmp_path: Path, model: str) -> No
         serving.load(tmp_path)
 
 
-@pytest.fixture(scope="module")
-def served(finished: Ecsweep, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of MLflow's own server on the tiny study's best model."""
+def best_model(home: Ecsweep) -> str:
+    """Return the id of the one model that the tiny study has kept."""
     query = """
         SELECT model_id FROM logged_models JOIN experiments USING (experiment_id)
         WHERE experiments.name = 'tiny@demo' AND logged_models.status = 2
             AND logged_models.lifecycle_stage = 'active'
     """  # those that were beaten are marked as deleted
-    ((model_id,),) = finished.sql("mlflow.db", query)
+    ((model_id,),) = home.sql("mlflow.db", query)
+    return str(model_id)
+
+
+def test_a_model_is_found_by_the_address_that_mlflow_shows(
+    finished: Ecsweep, tmp_path: Path
+) -> None:
+    """From any folder, in which nothing is left."""
+    fasta = tmp_path / "a.fasta"
+    fasta.write_text(">a\nACDEFGHIKLMNPQRSTVWY\n")
+    inside = tmp_path / "elsewhere"
+    inside.mkdir()
+    done = subprocess.run(
+        finished.command("predict", str(fasta), "--model", f"models:/{best_model(finished)}"),
+        cwd=inside, env=finished.environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1].startswith("a\t")
+    assert not list(inside.iterdir())
+    assert f" models:/{best_model(finished)}\n" in done.stderr
+    folder = finished.home / "mlruns" / "artifacts" / "models" / best_model(finished)
+    found = choosing.named(Home(finished.home), str(folder))
+    assert choosing.address(found) == f"models:/{best_model(finished)}"
+
+
+@pytest.fixture(scope="module")
+def served(finished: Ecsweep, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of MLflow's own server on the tiny study's best model."""
+    model_id = best_model(finished)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -76,6 +76,19 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> Setup:
     return setup
 
 
+def test_what_has_run_by_path_is_known_by_name(
+    studied: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From any folder, as long as its file is there."""
+    monkeypatch.chdir(tmp_path)
+    found = planning.resolve(Place(studied.home), "scripted", Request())
+    assert found.file == studied.home.root / "sweeps" / "scripted.yaml"
+    assert len(found.cells) == 4
+    assert planning.name_of(studied.home, "scripted") == "scripted"
+    with pytest.raises(EcsweepError, match="no study is named 'scriptd'"):
+        planning.name_of(studied.home, "scriptd")
+
+
 def through_mlflow(home: Home) -> Tracker:
     client = connect(home)
     return Tracker(client, client.get_experiment_by_name(NAME).experiment_id, NAME)
