@@ -62,7 +62,7 @@ class Training(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no t
         check: Callable[[], None],
     ) -> None:
         super().__init__()
-        super().set_model(model)
+        self.set_model(model)
         self._task, self._report, self._check = task, report, check
         self._hp = task.hyperparameters
         self._train, self._valid = Part(task, "train"), Part(task, "valid")
@@ -76,9 +76,6 @@ class Training(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no t
         self._kept = self._place
         self._kept_at = self._mark = time.perf_counter()
         self._start: float | None = None  # of the clock that counts training alone
-
-    def set_model(self, model: keras.Model) -> None:
-        """Stay with the model that is trained: predictions are another's, which calls this too."""
 
     @property
     def last(self) -> dict[str, float]:
@@ -156,10 +153,6 @@ class Training(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no t
 
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002 - Keras' arguments
         """Follow orders in validation."""
-        self._check()
-
-    def on_predict_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002 - Keras' arguments
-        """Follow orders in the test."""
         self._check()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
