@@ -204,7 +204,7 @@ class Driver:
 
     def _hand_out(self, parent: str) -> None:
         while len(self._running) < self._executor.slots and (cell := self._next()):
-            self._issue(cell, parent, self._executor.slots)
+            self._issue(cell, parent, self._executor.company)
             self._waiting.popleft()
         if self._alone and not self._running:
             self._executor.release()  # what idle workers hold in memory is missing to this cell
@@ -282,7 +282,9 @@ class Driver:
         self._proposer.ended(cell, result)
         self._display.ended(cell, result)
         if result.outcome == "interrupted" and result.failure:  # lost, or packed too tight
-            alone = result.failure == "oom" or running.attempt.concurrency < self._executor.slots
+            alone = (
+                result.failure == "oom" or running.attempt.concurrency == 1 < self._executor.company
+            )
             (self._alone if alone else self._waiting).appendleft(cell)
         elif result.outcome == "interrupted" and result.message:
             raise EcsweepError(f"{result.message}. Make room; the same command then goes on.")
