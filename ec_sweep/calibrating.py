@@ -4,7 +4,6 @@ Measurements come in, decisions go out; nothing here knows devices or processes.
 """
 
 import statistics
-import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable
 from itertools import chain
@@ -22,7 +21,7 @@ _FULL = 0.9
 class Company:
     """How many trials train on a card, summed over time."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._count, self._sum, self._at = 0, 0.0, clock()
 
@@ -84,7 +83,7 @@ class Calibration:
         wider = min(2 * self.share, self._most)
         if wider > self.share and (held := room()) < wider:
             wider = held
-            because = f"memory holds {max(held, self.share)}"
+            because += f"{'; ' if because else ''}memory holds {max(held, self.share)}"
         if wider <= self.share:
             return self._settle(because)
         self._before, self.share = self.share, wider

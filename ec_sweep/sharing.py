@@ -5,6 +5,7 @@ to need. Nothing here knows processes: measurements come in, decisions go out.
 """
 
 import math
+import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 
@@ -139,13 +140,14 @@ class Sharing:
         frame: Layout,
         available: Callable[[], int],
         cards: Callable[[Sequence[str]], Sequence[Card | None]],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Ask ``available`` for the free bytes of the machine and ``cards`` for those of GPUs."""
         self._frame = frame
         self._available, self._cards = available, cards
         self._before = cards(frame.gpus) if frame.on_card > 1 else ()
         self._calibration = Calibration(frame.on_card if frame.calibrated else 1)
-        self._company = [Company() for _ in frame.gpus]
+        self._company = [Company(clock) for _ in frame.gpus]
         self._fresh = self._largest = 0
         self.slots = 1
         """Workers that may be at a trial now."""
