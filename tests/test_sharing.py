@@ -303,7 +303,8 @@ def test_a_whole_calibration_on_two_cards() -> None:
     assert (sharing.share, sharing.slots) == (3, 6)
     assert sharing.said[-2:] == [
         "GPU sharing: 2 train 2.00 times as fast as 1; memory holds 3; trying 3 workers a card.",
-        "GPU sharing: settled at 3 workers a card: 3 train 1.50 times as fast as 2; memory holds 3.",
+        "GPU sharing: settled at 3 workers a card: 3 train 1.50 times as fast as 2; "
+        "memory holds 3.",
     ]
 
 
