@@ -32,7 +32,9 @@ def main(seeds: int) -> None:
     found: dict[str, list[Array]] = {part: [] for part in FRACTIONS}
     start = time.perf_counter()
     for seed in range(seeds):
-        for part, members in parts_of(accessions, labels, len(names), seed).items():
+        parts = splits.assign("random", accessions, labels, seed=seed)
+        for place, part in enumerate(splits.PARTS):
+            members = np.flatnonzero(parts == place)
             size = round(FRACTIONS[part] * len(members))
             drawn = members[splits.draw(accessions[members], size, seed)]
             found[part].append(compared(labels, members, drawn, len(names)))
@@ -52,18 +54,6 @@ def main(seeds: int) -> None:
             f"printed: {outlier.name} in {outlier.column}: {outlier.count}, expected "
             f"{outlier.expected:.1f}, z {outlier.z:+.2f}"
         )
-
-
-def parts_of(
-    accessions: splits.Strings, labels: splits.Indices, classes: int, seed: int
-) -> dict[str, splits.Indices]:
-    """Split every class 6:2:2; returns the members of each part."""
-    found: dict[str, list[splits.Indices]] = {part: [] for part in FRACTIONS}
-    for label in range(classes):
-        group = np.flatnonzero(labels == label)
-        for part, indices in splits.split(accessions[group], seed).items():
-            found[part].append(group[indices])
-    return {part: np.concatenate(groups) for part, groups in found.items()}
 
 
 def compared(

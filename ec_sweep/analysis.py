@@ -1,9 +1,9 @@
 """What the kept predictions say: scores by class, confusion, and which cells truly differ."""
 
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -78,9 +78,9 @@ class Comparison:
         return "first better" if self.difference > 0 else "second better"
 
 
-def load(path: Path) -> Predictions:
-    """Read the predictions of a run (``predictions.npz``)."""
-    with np.load(path) as kept:
+def load(content: bytes) -> Predictions:
+    """Return the predictions that a run's ``predictions.npz`` holds."""
+    with np.load(io.BytesIO(content)) as kept:
         return Predictions(kept["ids"], kept["labels"], kept["probabilities"].argmax(axis=1))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ec_sweep import checkpoints, gone, hints
+from ec_sweep.attempts import Limits
 from ec_sweep.errors import EcsweepError
 from ec_sweep.executors import Executor, InlineExecutor
 from ec_sweep.experiments import open_tracker, tracked_studies
@@ -16,13 +17,14 @@ from ec_sweep.local_executor import LocalExecutor
 from ec_sweep.locks import StudyLock, study_lock
 from ec_sweep.machine import usable_cores, visible_gpus
 from ec_sweep.paths import Home
+from ec_sweep.plan import cells_to_run
 from ec_sweep.planning import Place, Resolved, StudyStatus, plan_document, status, sweep_files
 from ec_sweep.publishing import Publisher
 from ec_sweep.recording import Recorder, remove_logs
 from ec_sweep.sampling import open_proposer
 from ec_sweep.sharing import Asked, layout
 from ec_sweep.spec import Cell
-from ec_sweep.study import Display, Driver, Limits, cells_to_run
+from ec_sweep.study import Display, Driver
 from ec_sweep.tracking import Tracker
 
 

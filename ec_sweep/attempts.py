@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from ec_sweep.hyperparameters import Hyperparameters
 from ec_sweep.paths import write_atomically
-from ec_sweep.saving import About
+from ec_sweep.saving import About, Keep
 
 Outcome = Literal["complete", "interrupted", "failed", "not_available", "pruned"]
 """How an attempt ended; the last attempt's outcome is its cell's state."""
@@ -45,6 +45,17 @@ class Task:
     """Seconds that this attempt may take."""
     about: About | None = None
     """What the trained model is to say of itself; ``None``: it is not saved."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What trials may take and leave, and how much of one a crash may cost."""
+
+    checkpoint_every: float = 300
+    """Seconds of training from one checkpoint to the next."""
+    timeout: float | None = None
+    """Seconds that a trial may take."""
+    save_models: Keep = "none"
 
 
 Order = Literal["stop", "prune"]

@@ -34,7 +34,7 @@ class Position:
     epochs: list[Event] = field(default_factory=list)
     """The epochs that have ended, with their metrics."""
     compiled: list[int] = field(default_factory=list)
-    """The epochs, from 1, that traced and compiled: the first of each attempt."""
+    """The epochs, from 1, that traced and compiled: the first of an attempt, on a new network."""
     batch: int = 0
     """Batches done of the epoch under way."""
     seconds: float = 0.0

@@ -125,6 +125,7 @@ def import_files(
     _reject_dataset(chosen)
     options = Options(format_, labels, pattern, split_column, family_column)
     table = _transfers(transfers)
+    heed_interrupts()  # what is half made goes
     with _watched(files, quiet=as_json) as watch:
         found = importing.import_files(where, chosen, files, options, table, watch)
     if as_json:
@@ -178,6 +179,7 @@ def build_dataset(
             "ecsweep data import."
         )
     files = [Path(text) for text in origin]
+    heed_interrupts()  # what is half made goes, and MMseqs2 ends too
     with _watched([] if source else files) as watch:
         reading = None if source else Reading(options, _transfers(transfers), watch)
         built = building.build(
@@ -231,8 +233,6 @@ def _transfers(chosen: list[str] | None) -> "Transfers":
 @contextmanager
 def _watched(files: list[Path], quiet: bool = False) -> "Iterator[Watch]":
     """Show how far files are read: a bar in a terminal, one line elsewhere."""
-    # So that what is half made goes, and MMseqs2 ends too.
-    heed_interrupts()
     if files and not quiet:
         typer.echo(printable(f"Reading {', '.join(map(str, files))} ..."))
     if not files or not sys.stdout.isatty():

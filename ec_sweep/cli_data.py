@@ -100,20 +100,31 @@ def show_dataset(
 @data_cli.command("verify")
 def verify_datasets(
     name: Annotated[
-        str | None, typer.Argument(metavar="[DATASET]", help="A name or fingerprint; all if none.")
+        str | None,
+        typer.Argument(metavar="[DATASET]", help="A name, fingerprint or source; all if none."),
     ] = None,
     as_json: Json = False,
     home: Home = HERE,
 ) -> None:
-    """Check built datasets against their fingerprints."""
-    from ec_sweep import datasets, output
+    """Check built datasets against their fingerprints, sources against their digests."""
+    from ec_sweep import datasets, output, sources
 
     where = place(home, reads=True).home
-    chosen = [datasets.get(where, name)] if name else datasets.built(where)
-    problems = {dataset.folder: datasets.verify(dataset) for dataset in chosen}
+    if name and sources.exists(where, name):
+        found, origins = [], [sources.get(where, name)]
+    elif name:
+        found, origins = [datasets.get(where, name)], []
+    else:
+        found, origins = datasets.built(where), sources.imported(where)
+    of_datasets = {dataset.folder: datasets.verify(dataset) for dataset in found}
+    of_sources = {source.folder.parent: sources.verify(source) for source in origins}
+    problems = of_datasets | of_sources
     if as_json:
         output.print_json(
-            {"datasets": [{"folder": str(f), "problem": text} for f, text in problems.items()]}
+            {
+                kind: [{"folder": str(folder), "problem": text} for folder, text in each.items()]
+                for kind, each in (("datasets", of_datasets), ("sources", of_sources))
+            }
         )
     else:
         if not problems:

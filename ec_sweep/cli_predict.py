@@ -115,7 +115,7 @@ def _held_back() -> Iterator[None]:
         os.dup2(aside.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except BaseException:  # Ctrl-C too: what was written until then shows
             aside.seek(0)
             os.write(kept, aside.read())
             raise

@@ -109,7 +109,7 @@ def run_studies(
     Safe to repeat, interrupt and kill: the same command goes on.
     """
     from ec_sweep import app, planning
-    from ec_sweep.study import Limits
+    from ec_sweep.attempts import Limits
 
     names = list(planning.sweep_files()) if run_all else list(studies or [])
     if not names or (run_all and studies):

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ec_sweep.errors import EcsweepError, printable
+from ec_sweep.machine import usable_cores
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -112,7 +113,7 @@ def families(
     rank = identical_groups(digests)  # its number is the place of a digest among the sorted ones
     first = np.full(int(rank.max(initial=-1)) + 1, -1, np.int64)
     first[rank[::-1]] = np.arange(len(rank))[::-1]
-    threads = threads or os.cpu_count() or 1
+    threads = threads or usable_cores()
     say(
         f"Families of {len(first):,} different sequences at {identity:.0%} identity: "
         f"MMseqs2 {program.version}, {threads} threads"
@@ -206,7 +207,7 @@ def _run(program: Program, work: Path, arguments: list[str | Path]) -> None:
         )
         try:
             status = process.wait()
-        except BaseException:
+        except BaseException:  # Ctrl-C too: in a session of its own it would run on
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             raise

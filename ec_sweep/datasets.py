@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ec_sweep import hints
+from ec_sweep import cards, hints
 from ec_sweep.errors import EcsweepError, nearest
 from ec_sweep.paths import Home, file_digest, packed
 from ec_sweep.recipes import RECIPES
@@ -163,17 +163,8 @@ def verify(dataset: Dataset) -> str | None:
 
 def read(folder: Path) -> Dataset:
     """Return the dataset in a folder, from its card."""
-    try:
-        card = json.loads((folder / "dataset.json").read_text())
-        missing = sorted(_CARD_KEYS - card.keys())
-        if missing:
-            raise ValueError(f"it lacks {', '.join(missing)}")
-    except (OSError, ValueError, AttributeError) as error:
-        raise EcsweepError(
-            f"{folder / 'dataset.json'}: not the card of a dataset ({error}). "
-            "Remove the folder and build the dataset again."
-        ) from error
-    return Dataset(folder, card)
+    cure = "Remove the folder and build the dataset again."
+    return Dataset(folder, cards.read(folder / "dataset.json", _CARD_KEYS, "dataset", cure))
 
 
 def content_fingerprint(folder: Path, card: dict[str, Any]) -> str:

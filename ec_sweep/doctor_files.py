@@ -149,14 +149,11 @@ def _temporary(home: Home) -> Iterator[Finding]:
 
 def _datasets(home: Home, deep: bool) -> Iterator[Finding]:
     """Look for datasets and sources that are half made or damaged."""
-    for kind, made, pattern in (
-        ("dataset-half-built", "built", f"*/{sources.ASIDE}*"),
-        ("source-half-imported", "imported", f"{home.sources.name}/*/{sources.ASIDE}*"),
-    ):
-        for aside in sorted(home.data.glob(pattern)):
-            if not _is_held(aside.parent / ".lock"):
-                problem = f"was being {made} when its process died"
-                yield _removal(kind, aside, problem, functools.partial(_remove_build, aside))
+    for aside in sorted(home.data.glob(f"*/{sources.ASIDE}*")):
+        yield from _left_aside("dataset-half-built", "built", aside, aside.parent / ".lock")
+    for aside in sorted(home.sources.glob(f"*/{sources.ASIDE}*")):
+        lock = sources.lock_of(aside.parent)
+        yield from _left_aside("source-half-imported", "imported", aside, lock)
     for card in sorted(home.sources.glob(f"*/{sources.CARD}")):
         try:
             source = sources.read(card.parent)
@@ -186,11 +183,18 @@ def _datasets(home: Home, deep: bool) -> Iterator[Finding]:
             yield Finding("dataset-changed", None, str(folder), wrong, again)
 
 
-def _remove_build(aside: Path) -> None:
+def _left_aside(kind: str, made: str, aside: Path, lock: Path) -> Iterator[Finding]:
+    """Report what is made aside, unless it is being made: then the lock is held."""
+    if not _is_held(lock):
+        problem = f"was being {made} when its process died"
+        yield _removal(kind, aside, problem, functools.partial(_remove_build, aside, lock))
+
+
+def _remove_build(aside: Path, lock: Path) -> None:
     from filelock import FileLock, Timeout
 
     try:
-        with FileLock(aside.parent / ".lock", timeout=0):
+        with FileLock(lock, timeout=0):
             shutil.rmtree(aside)
     except Timeout as error:
         raise EcsweepError("it is being made at this moment") from error

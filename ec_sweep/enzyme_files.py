@@ -1,8 +1,6 @@
 """Tables of EC numbers: ENZYME's enzclass.txt and enzyme.dat, and transfers in two columns."""
 
-import gzip
 import re
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -10,9 +8,11 @@ from typing import NamedTuple
 from ec_sweep import ec
 from ec_sweep.ec import EcNumber
 from ec_sweep.errors import EcsweepError, printable
+from ec_sweep.opening import Opened
 
 DELETED, KEPT = "deleted", "kept"
 
+_KIND = "table of EC numbers"
 _LARGEST = 64_000_000  # bytes; ENZYME's largest file has 10 million
 _LONGEST_LINE = 10_000
 _CLASS_LINE = re.compile(r"(\d+\s*\.[\s\d.-]*?(?:\d|-))(?:\s+(\S.*))?")
@@ -31,7 +31,7 @@ class Move(NamedTuple):
 
 
 def class_names(path: Path) -> dict[EcNumber, str]:
-    """Read the names of classes from a file like ENZYME's ``enzclass.txt``, plain or gzipped.
+    """Read the names of classes from a file like ENZYME's ``enzclass.txt``, compressed or not.
 
     Lines that begin with no number are the file's own head and foot, and what
     is indented under a class goes on with its name.
@@ -66,7 +66,7 @@ def class_names(path: Path) -> dict[EcNumber, str]:
 
 
 def moves(path: Path) -> dict[EcNumber, Move]:
-    """Read what became of EC numbers, plain or gzipped: ENZYME's ``enzyme.dat``, or a table.
+    """Read what became of EC numbers, compressed or not: ENZYME's ``enzyme.dat``, or a table.
 
     A table has two columns separated by a tab: the old number, and the new ones
     joined by commas, ``deleted``, or ``kept``. Its head and lines that begin
@@ -180,42 +180,19 @@ def _wrong(path: Path, line: int, received: str, wanted: str) -> EcsweepError:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the lines of a small text file with their numbers from 1."""
-    content = _content(path)
-    if content[:200].lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        raise EcsweepError(
-            f"{path}: line 1: it is an HTML page, such as a server sends when a download fails. "
-            "Get it again."
-        )
-    if b"\0" in content:
-        place = content.count(b"\n", 0, content.index(b"\0")) + 1
-        raise EcsweepError(f"{path}: line {place}: holds NUL bytes: it is no text. Get it again.")
+    opened = Opened(path, _KIND)
+    opened.head()  # what is no text at all is said
+    content = bytearray()
+    for block in opened.blocks(b"\n"):
+        content += block.data
+        if len(content) > _LARGEST:
+            raise EcsweepError(f"{path}: holds more than {_LARGEST:,} bytes: no {_KIND}.")
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode()
     except UnicodeDecodeError:
         text = content.decode("latin-1")  # names of older releases
     # Not splitlines: it also splits at characters that stand inside lines.
-    for number, line in enumerate(re.split("\r\n|\n|\r", text), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if len(line) > _LONGEST_LINE:
-            raise EcsweepError(
-                f"{path}: line {number}: has {len(line):,} characters: no table of EC numbers."
-            )
+            raise EcsweepError(f"{path}: line {number}: has {len(line):,} characters: no {_KIND}.")
         yield number, line
-
-
-def _content(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            zipped = file.read(2) == b"\x1f\x8b"
-        with gzip.open(path) if zipped else path.open("rb") as file:
-            content = file.read(_LARGEST + 1)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise EcsweepError(
-            f"{path}: cut off or damaged gzip file ({error}). Get it again."
-        ) from None
-    except OSError as error:
-        raise EcsweepError(f"{path}: cannot be read ({error.strerror}).") from error
-    if not content.strip():
-        raise EcsweepError(f"{path}: the file is empty.")
-    if len(content) > _LARGEST:
-        raise EcsweepError(f"{path}: holds more than {_LARGEST:,} bytes: no table of EC numbers.")
-    return content

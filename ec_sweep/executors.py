@@ -5,10 +5,11 @@ Optuna or MLflow. Worker processes are in `ec_sweep.local_executor`.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from ec_sweep.attempts import AttemptFolder, Event, Result, Task
+from ec_sweep.models import Kind, kind
 
 
 class Message(NamedTuple):
@@ -38,6 +39,10 @@ class Executor(Protocol):
         """Begin to get ready; returns at once."""
         ...
 
+    def prefer(self, kinds: Sequence[Kind]) -> int:
+        """Return which task of these kinds a free slot takes with the least to prepare."""
+        ...
+
     def submit(self, task: Task) -> None:
         """Run a task on a free slot; never called without one."""
         ...
@@ -63,6 +68,21 @@ class Executor(Protocol):
         ...
 
 
+def preferred(kinds: Sequence[Kind], idle: Sequence[Kind], busy: Sequence[Kind]) -> int:
+    """Return which of the waiting tasks to take next; there are some.
+
+    One of a kind that an idle worker has at hand, else one whose kind no worker
+    has, so that few networks are compiled twice; else the first.
+    """
+    for place, wanted in enumerate(kinds):
+        if wanted is not None and wanted in idle:
+            return place
+    for place, wanted in enumerate(kinds):
+        if wanted is None or wanted not in busy:
+            return place
+    return 0
+
+
 class InlineExecutor:
     """Runs trials in this process, one at a time."""
 
@@ -73,6 +93,7 @@ class InlineExecutor:
         self._threads = threads
         self._interrupts = interrupts
         self._task: Task | None = None
+        self._kind: Kind = None
 
     def start(self) -> None:
         """See `Executor`."""
@@ -80,9 +101,14 @@ class InlineExecutor:
 
         trial.configure(self._threads, deterministic=False)
 
+    def prefer(self, kinds: Sequence[Kind]) -> int:
+        """See `Executor`."""
+        return preferred(kinds, [self._kind], [])
+
     def submit(self, task: Task) -> None:
         """See `Executor`; the trial runs at the next poll."""
         self._task = task
+        self._kind = kind(task.model, task.hyperparameters)
 
     def poll(self, timeout: float) -> list[Message]:
         """See `Executor`; blocks for the whole trial."""

@@ -6,7 +6,6 @@ hash of each accession stays in memory, until the accessions that come again are
 """
 
 import json
-import os
 import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,6 +21,7 @@ import numpy as np
 from ec_sweep import fetching, formats, merging, records, sources, splits
 from ec_sweep.errors import EcsweepError
 from ec_sweep.formats import Options, Reading
+from ec_sweep.machine import usable_cores
 from ec_sweep.paths import Home, file_digest, write_atomically
 from ec_sweep.records import Checked, Numbers
 from ec_sweep.sources import RECORDS, SEQUENCES, Source
@@ -57,9 +57,10 @@ def import_files(
     opened(paths, options)
     home.prepare()
     folder = home.sources / name
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
+    home.sources.mkdir(exist_ok=True)
+    with FileLock(sources.lock_of(folder)):
         sources.remove_stale(folder)  # we hold the lock: who made them is gone
+        folder.mkdir(exist_ok=True)
         aside = Path(tempfile.mkdtemp(dir=folder, prefix=sources.ASIDE))
         try:
             card = write(aside, name, paths, options, transfers, watch).card
@@ -84,7 +85,7 @@ def write(
     """Write the columns of a source into an empty folder."""
     readings = opened(paths, options)
     numbers = Numbers(transfers)
-    with ThreadPoolExecutor(threads()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         digests = [pool.submit(file_digest, reading.path) for reading in readings]
         with _Sink(folder, options) as sink:
             for reading in readings:
@@ -121,11 +122,6 @@ def write(
     return Source(folder, card)
 
 
-def threads() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 def opened(paths: Sequence[Path], options: Options) -> list[Reading]:
     """Return files ready to be read, a table of labels last.
 
@@ -154,7 +150,7 @@ def _checked(
     for block in reading.blocks():
         waiting.append(pool.submit(work, block))
         del block  # or it stays until the next one is read
-        if len(waiting) > threads():
+        if len(waiting) > usable_cores():
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()

@@ -5,16 +5,16 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
 
 from ec_sweep.attempts import AttemptFolder, Event, Result, Task, now
 from ec_sweep.errors import EcsweepError
-from ec_sweep.executors import Message
+from ec_sweep.executors import Message, preferred
 from ec_sweep.failures import speaks_of_memory, timed_out
 from ec_sweep.machine import available_memory, cards, memory_of, oom_kills
-from ec_sweep.models import MODELS
+from ec_sweep.models import MODELS, Kind, kind
 from ec_sweep.sharing import Layout, Sharing
 from ec_sweep.worker import Beat, CannotStart
 from ec_sweep.worker_process import EXIT, Worker, born, cause_of_death
@@ -69,18 +69,15 @@ class LocalExecutor:
         for slot in range(self.slots):
             self._workers[slot] = self._spawn(slot, self._deterministic)
 
+    def prefer(self, kinds: Sequence[Kind]) -> int:
+        """See `Executor`."""
+        idle = [worker.kind for worker in self._living if not worker.task]
+        return preferred(kinds, idle, [worker.kind for worker in self._living if worker.task])
+
     def submit(self, task: Task) -> None:
         """See `Executor`."""
         deterministic = task.hyperparameters.deterministic
-        busy = Counter(self._sharing.card(own.slot) for own in self._living if own.task)
-        idle = [slot for slot, worker in enumerate(self._workers) if not (worker and worker.task)]
-
-        def cost(slot: int) -> tuple[int, bool, bool]:
-            """Cards are filled evenly; then a worker that is there is better than a new one."""
-            suits = self._suits(slot, deterministic)
-            return busy[self._sharing.card(slot)], not suits, self._workers[slot] is None
-
-        slot = min(idle, key=cost)
+        slot = self._slot(deterministic, kind(task.model, task.hyperparameters))
         worker = self._workers[slot]
         # Determinism is a switch of the whole process: it needs a worker born with it.
         if worker is None or not self._suits(slot, deterministic):
@@ -154,6 +151,22 @@ class LocalExecutor:
         for worker in self._living:
             worker.end()
         self._workers = [None] * len(self._workers)
+
+    def _slot(self, deterministic: bool, wanted: Kind) -> int:
+        """Return the free slot that suits a task best: one whose worker has compiled its network.
+
+        Cards are filled evenly, and a worker that is there is better than a new one. Determinism
+        is a switch of the whole process: it needs a worker born with it.
+        """
+        busy = Counter(self._sharing.card(own.slot) for own in self._living if own.task)
+
+        def rank(slot: int) -> tuple[int, bool, bool, bool]:
+            worker, suits = self._workers[slot], self._suits(slot, deterministic)
+            compiled = bool(worker and worker.kind == wanted)
+            return -busy[self._sharing.card(slot)], suits, compiled, worker is not None
+
+        idle = [slot for slot, worker in enumerate(self._workers) if not (worker and worker.task)]
+        return max(idle, key=rank)
 
     def _suits(self, slot: int, deterministic: bool) -> bool:
         worker = self._workers[slot]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ec_sweep import saving
 from ec_sweep.attempts import AttemptFolder
-from ec_sweep.mlflow_store import pages
+from ec_sweep.mlflow_store import is_remote, pages
 from ec_sweep.models import MODELS
 from ec_sweep.outages import Reaching
 from ec_sweep.saving import About
@@ -134,10 +134,8 @@ class LoggedModels:
         from requests.exceptions import HTTPError
 
         uri = self._client.tracking_uri
-        remote = uri.startswith(("http:", "https:"))
-        files = Reaching(
-            get_artifact_repository(model.location, tracking_uri=uri), "MLflow", remote=remote
-        )
+        repository = get_artifact_repository(model.location, tracking_uri=uri)
+        files = Reaching(repository, "MLflow", remote=is_remote(uri))
         with contextlib.suppress(MlflowException, HTTPError):  # `mlflow gc` may be allowed to
             files.delete_artifacts()
         if model.location.startswith(("/", "file:")):

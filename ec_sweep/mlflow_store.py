@@ -48,8 +48,8 @@ def connect(home: Home) -> "MlflowClient":
     if on_server:  # its own refusal of a server that does not answer takes two minutes
         refuse_foreign(uri)
     try:
-        if not is_local(home) and not tracking_uri(home).startswith(("http:", "https:")):
-            schemas.check_server(tracking_uri(home), schemas.MLFLOW)
+        if not is_local(home) and not is_remote(uri):
+            schemas.check_server(uri, schemas.MLFLOW)
         if is_local(home):
             make_database(home.mlflow_db, lambda url: MlflowClient(url).search_experiments())
             # MLflow leaves SQLite's slow default on; the mode is kept in the file.
@@ -72,8 +72,7 @@ def connect(home: Home) -> "MlflowClient":
 
 def reaching(client: "MlflowClient") -> Reaching:
     """Return a client whose failures to reach MLflow's data are told as such."""
-    remote = client.tracking_uri.startswith(("http:", "https:"))
-    return Reaching(client, "MLflow", remote=remote)
+    return Reaching(client, "MLflow", remote=is_remote(client.tracking_uri))
 
 
 def exists(home: Home) -> bool:
@@ -100,6 +99,11 @@ def keeps_artifacts_here(home: Home) -> bool:
 def is_local(home: Home) -> bool:
     """Say whether MLflow's data is the home folder's own."""
     return tracking_uri(home) == f"sqlite:///{home.mlflow_db}"
+
+
+def is_remote(uri: str) -> bool:
+    """Say whether an address of MLflow's data is that of an MLflow server."""
+    return uri.startswith(("http:", "https:"))
 
 
 def pages(search: Callable[..., Any]) -> Iterator[Any]:

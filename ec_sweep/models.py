@@ -30,6 +30,13 @@ _CONVOLUTION = _BRANCH | {"filter_size"}
 _BRANCHES = _BRANCH | {"filter_sizes"}
 _RECURRENCE = {"units", "depth", "last_state", "batch_norm_momentum"}
 _HEAD = {"activation", "hidden", "dropout", "initializer"}
+_AT_RUN_TIME = {
+    "train_size", "batch_size", "epochs", "learning_rate", "early_stopping", "patience",
+}  # fmt: skip
+"""What a compiled network does not depend on."""
+
+Kind = tuple[Any, ...] | None
+"""Cells of one kind can be trained by one compiled network."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,17 @@ class Model:
     check: Callable[[Hyperparameters], str | None] = lambda _: None
     """Returns why a combination of allowed values is impossible, ``None`` when it is fine."""
     is_network: bool = True
+
+
+def kind(model: str, hp: Hyperparameters) -> Kind:
+    """Return what two cells have in common when one compiled network serves both.
+
+    ``None``: it is no network, and nothing is compiled.
+    """
+    if not MODELS[model].is_network:
+        return None
+    values = {name: getattr(hp, name) for name in MODELS[model].hyperparameters - _AT_RUN_TIME}
+    return (model, *sorted(values.items()))
 
 
 def one_hot(tokens: Any) -> Any:
@@ -149,9 +167,9 @@ def _recurrence(hp: Hyperparameters, kind: str, features: Any, tokens: Any, stri
     as that stands at the end; a mask itself would keep JAX from using cuDNN.
     ``stride`` residues make a step.
     """
-    from keras import layers, ops
+    from keras import ops
 
-    layer = {"LSTM": layers.LSTM, "GRU": layers.GRU}[kind]
+    layer = _recurrent_layer(kind)
     # A step counts when its first residue is one.
     steps = ops.less(tokens, LETTERS)[:, ::stride][:, : features.shape[1]]
     from_residues = hp.last_state == "residue"
@@ -165,10 +183,28 @@ def _recurrence(hp: Hyperparameters, kind: str, features: Any, tokens: Any, stri
     return _normalised(hp, features)
 
 
+def _recurrent_layer(kind: str) -> Any:
+    """Return Keras' class, or ours where TensorFlow has but a CPU (a GPU has cuDNN)."""
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if not tf.config.get_visible_devices("GPU"):
+            from ec_sweep import recurrence
+
+            return getattr(recurrence, kind)
+    return getattr(keras.layers, kind)
+
+
 def _normalised(hp: Hyperparameters, features: Any, mask: Any = None) -> Any:
     from keras import layers
 
-    return layers.BatchNormalization(momentum=hp.batch_norm_momentum)(features, mask=mask)
+    layer = layers.BatchNormalization(momentum=hp.batch_norm_momentum)
+    # The mask ends here. Keras would hand it on to the next recurrent layer, which it slows
+    # and keeps from cuDNN, and which has no need of it: the last state is picked.
+    layer.compute_mask = lambda *_: None
+    return layer(features, mask=mask)
 
 
 def _classifier(hp: Hyperparameters, classes: int, tokens: Any, features: Any) -> keras.Model:

@@ -36,10 +36,13 @@ class _DamagedError(Exception):
 
 
 class Opened:
-    """A file to be read once from start to end, and how far that is, for progress."""
+    """A file to be read once from start to end, and how far that is, for progress.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    ``kind`` says in errors what it should be.
+    """
+
+    def __init__(self, path: Path, kind: str = "file of proteins") -> None:
+        self.path, self.kind = path, kind
         self.position = 0  # bytes on disk read so far
         try:
             self.size = path.stat().st_size
@@ -74,7 +77,7 @@ class Opened:
             inside = " inside" if self.compression else ""
             raise EcsweepError(f"{self.path}: the file{inside} is empty.")
         if what := _what(head):
-            raise EcsweepError(f"{self.path}: not a file of proteins.{what}")
+            raise EcsweepError(f"{self.path}: not a {self.kind}.{what}")
         self._reject_nul(head, 1)
         return head
 
@@ -125,7 +128,7 @@ class Opened:
             what = "the line" if separator == b"\n" else "the entry that begins here"
             raise EcsweepError(
                 f"{self.path}: line {line}: {what} has more than {LONGEST >> 20} MB, "
-                "which no protein takes. Is the file what it should be?"
+                f"which no {self.kind} holds. Is it what it should be?"
             )
 
     def _damaged(self, error: Exception) -> EcsweepError:

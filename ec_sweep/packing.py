@@ -15,8 +15,8 @@ import numpy as np
 
 from ec_sweep import encoding, records
 from ec_sweep.datasets import LONGEST
-from ec_sweep.importing import threads
 from ec_sweep.labelling import Array
+from ec_sweep.machine import usable_cores
 from ec_sweep.sources import Rows, Source, groups_of
 from ec_sweep.splits import PARTS
 
@@ -55,7 +55,7 @@ def write_tokens(folder: Path, source: Source, rows: Sequence[Rows]) -> None:
                 row = view[number * LONGEST : (number + 1) * LONGEST]
                 _write(file, row, start + int(place[low + number]) * LONGEST)
 
-        with ThreadPoolExecutor(threads()) as pool:
+        with ThreadPoolExecutor(usable_cores()) as pool:
             tasks = []
             for group, first, end in groups_of(source.row_groups()):
                 low, high = np.searchsorted(every, [first, end]).tolist()

@@ -1,4 +1,4 @@
-"""What a driver is to do, and how its cells are told apart."""
+"""What a driver is to do: the cells of a study, what is left of them, how they are told apart."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ec_sweep.datasets import Dataset
+from ec_sweep.ledger import Attempt, State, state_of
 from ec_sweep.saving import About, Keep
 from ec_sweep.spec import Cell, Data
 from ec_sweep.tracking import code_version
@@ -62,3 +63,13 @@ def shown(value: object) -> str:
     if isinstance(value, list | tuple):
         return "-".join(map(shown, value))
     return str(value)
+
+
+def cells_to_run(
+    cells: Sequence[Cell], attempts: Mapping[str, Sequence[Attempt]], retry_failed: bool
+) -> list[Cell]:
+    """Return the cells that are not done, in order."""
+    wanted: set[State] = {"waiting", "running", "interrupted"}
+    if retry_failed:
+        wanted |= {"failed", "not_available"}
+    return [cell for cell in cells if state_of(attempts.get(str(cell.id), [])) in wanted]

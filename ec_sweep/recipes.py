@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ec_sweep import ec
+from ec_sweep.ec import LEVELS, EcNumber
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Drawing:
 class Recipe:
     """How records become the classes and parts of a dataset."""
 
-    label: Callable[[tuple[str, ...]], Label]
+    label: Callable[[tuple[EcNumber, ...]], Label]
     """Of a protein's EC numbers."""
     classes: tuple[str, ...] | None = None
     """Fixed classes; ``None`` where they are those found with enough support."""
@@ -52,15 +52,15 @@ class Recipe:
     """What is drawn of the embedded sample."""
 
 
-def _enzyme(numbers: tuple[str, ...]) -> Label:
+def _enzyme(numbers: tuple[EcNumber, ...]) -> Label:
     """Any EC number, a partial one too, makes an enzyme."""
     return Label("enzyme" if numbers else "non-enzyme")
 
 
-EC37_MAIN_CLASSES = ("3", "7")
+EC37_MAIN_CLASSES = (3, 7)
 
 
-def _ec37(numbers: tuple[str, ...]) -> Label:
+def _ec37(numbers: tuple[EcNumber, ...]) -> Label:
     """Return the one sub-class of EC 3 or EC 7 that the protein's numbers name.
 
     A protein that names several has no one label and is left out. Numbers of
@@ -70,20 +70,20 @@ def _ec37(numbers: tuple[str, ...]) -> Label:
     """
     if not numbers:
         return Label(None, "no_ec_number")
-    wanted = [n for n in numbers if ec.main_class(n) in EC37_MAIN_CLASSES]
+    wanted = [number for number in numbers if number.main in EC37_MAIN_CLASSES]
     if not wanted:
         return Label(None, "other_main_class")
-    named = {sub for number in wanted if (sub := ec.sub_class(number))}
-    found = named or {ec.main_class(number) for number in wanted}
+    named = {number.truncated(2).short for number in wanted if number.level > 1}
+    found = named or {str(number.main) for number in wanted}
     if len(found) > 1:
         return Label(None, "several_sub_classes" if named else "several_main_classes")
     cases = {
         "one_number": len(numbers) == 1,
         "several_numbers": len(numbers) > 1,
         "also_other_main_class": len(wanted) < len(numbers),
-        "also_main_class_only": bool(named) and not all(map(ec.sub_class, wanted)),
-        "partial_number": any(map(ec.is_partial, wanted)),
-        "preliminary_number": any(map(ec.is_preliminary, wanted)),
+        "also_main_class_only": bool(named) and any(number.level == 1 for number in wanted),
+        "partial_number": any(number.level < LEVELS for number in wanted),
+        "preliminary_number": any(number.series for number in wanted),
     }
     return Label(found.pop(), cases=tuple(name for name, met in cases.items() if met))
 

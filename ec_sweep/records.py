@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ec_sweep import ec
+from ec_sweep.ec import EcNumber
 from ec_sweep.fields import Fields
 from ec_sweep.transfers import Migrated, Transfers
 
@@ -101,9 +102,9 @@ class Numbers:
             return code
 
 
-def numbers_of(text: str) -> tuple[str, ...]:
+def numbers_of(text: str) -> tuple[EcNumber, ...]:
     """Return the numbers of a text in our own way of writing."""
-    return tuple(text.split("; ")) if text else ()
+    return tuple(map(ec.parse, text.split("; "))) if text else ()
 
 
 def check(fields: Fields, numbers: Numbers) -> Checked:
@@ -136,7 +137,7 @@ def check(fields: Fields, numbers: Numbers) -> Checked:
         accession=accession.filter(mask).cast(pa.string()),
         ec=text.codes[good],
         sequence=sequence,
-        digest=_digests(sequence),
+        digest=digests(sequence),
         part=_names(fields.part, mask),
         family=_names(fields.family, mask),
         dropped=dropped,
@@ -276,7 +277,7 @@ def _other_length(stated: "pa.Array | None", length: Codes) -> Mask:
     return ~same & (lengths(stated) > 0)
 
 
-def _digests(sequences: "pa.Array") -> "pa.Array":
+def digests(sequences: "pa.Array") -> "pa.Array":
     """Return a digest of each sequence; of a null that of no letters."""
     import pyarrow as pa
 

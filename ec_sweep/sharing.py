@@ -6,13 +6,14 @@ to need. Nothing here knows processes: measurements come in, decisions go out.
 
 import math
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ec_sweep.attempts import Event, Task
 from ec_sweep.calibrating import Calibration, Company
 from ec_sweep.errors import EcsweepError
 from ec_sweep.machine import Card, available_memory, cards, usable_cores, visible_gpus
+from ec_sweep.models import kind
 
 UNMEASURED = 2_500_000_000
 """Bytes that a worker is reckoned to need before any has been measured."""
@@ -234,7 +235,9 @@ class Sharing:
         if self._calibration.settled:
             return
         company = self._company[self.card(slot)].since(since)
-        self._calibration.epoch(kind(task), event.metrics.get("epoch_seconds", 0.0), company)
+        hp = task.hyperparameters  # one network on as many sequences takes equally long
+        alike = kind(task.model, hp), hp.batch_size, task.sizes["train"]
+        self._calibration.epoch(alike, event.metrics.get("epoch_seconds", 0.0), company)
         self._say(self._calibration.decide(self._room))
 
     def out_of_memory(self) -> None:
@@ -261,12 +264,3 @@ def usual_workers(cells: int, *, exclusive: bool) -> int:
     """Return how many workers a study begins with when nothing is asked for."""
     frame = layout(Asked(), usable_cores(), visible_gpus(), cells, exclusive=exclusive)
     return Sharing(frame, available_memory, cards).slots
-
-
-def kind(task: Task) -> Hashable:
-    """Return what decides the time of an epoch: cells that differ in other things share it."""
-    hp = replace(
-        task.hyperparameters,
-        learning_rate=1.0, epochs=1, early_stopping="none", patience=1,
-    )  # fmt: skip
-    return task.model, hp, tuple(sorted(task.sizes.items()))

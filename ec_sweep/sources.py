@@ -1,9 +1,9 @@
 """Sources: records imported once, as columns on disk, from which datasets are built."""
 
-import json
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ec_sweep import cards
 from ec_sweep.errors import EcsweepError, nearest
 from ec_sweep.paths import Home
+from ec_sweep.records import digests
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -94,6 +96,12 @@ class Source:
             raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> EcsweepError:
+        card = self.folder.parent / CARD
+        if card.exists() and read(card.parent).folder != self.folder:
+            return EcsweepError(
+                f"the source {self.name} was imported anew while it was read. "
+                "Run the command again: it takes the new one."
+            )
         return EcsweepError(
             f"the source in {self.folder} is damaged ({error}). Import its files again."
         )
@@ -124,15 +132,8 @@ def name_of(path: Path) -> str:
 
 def read(folder: Path) -> Source:
     """Return the source in a folder, from its card."""
-    try:
-        card = json.loads((folder / CARD).read_text())
-        if missing := sorted(_CARD_KEYS - card.keys()):
-            raise ValueError(f"it lacks {', '.join(missing)}")
-    except (OSError, ValueError, AttributeError) as error:
-        raise EcsweepError(
-            f"{folder / CARD}: not the card of a source ({error}). "
-            "Remove the folder and import the files again."
-        ) from error
+    cure = "Remove the folder and import the files again."
+    card = cards.read(folder / CARD, _CARD_KEYS, "source", cure)
     return Source(folder / card["content"], card)
 
 
@@ -157,12 +158,43 @@ def get(home: Home, name: str) -> Source:
     return read(home.sources / name)
 
 
+def verify(source: Source) -> str | None:
+    """Compare sequences with their digests; returns what is wrong, ``None`` when it is intact."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        table = source.records(["digest", "row"]).sort_by("row")
+        if len(table) != source.card["records_kept"]:
+            kept = source.card["records_kept"]
+            return f"it holds {len(table):,} records, not the {kept:,} of its card"
+        rows, stated, same = table["row"].to_numpy(), table["digest"], 0
+        for group, first, end in groups_of(source.row_groups()):
+            low, high = np.searchsorted(rows, [first, end]).tolist()
+            found = digests(source.sequences(group).take(pa.array(rows[low:high] - first)))
+            same += pc.sum(pc.equal(stated[low:high], found), min_count=0).as_py()
+    except EcsweepError as error:
+        return str(error)
+    wrong = len(rows) - same
+    return f"{wrong:,} of its sequences are not those of their digests" if wrong else None
+
+
+def lock_of(folder: Path) -> Path:
+    """Return the file whose lock is held while a source is made; its folder may go with it held."""
+    return folder.with_name(f".{folder.name}.lock")
+
+
 def remove_stale(folder: Path) -> None:
-    """Remove from a source's folder, whose lock is held, what is not or no longer part of it."""
+    """Remove from a source's folder, whose lock is held, what is not or no longer part of it.
+
+    A folder that nothing is left in goes too.
+    """
     current = read(folder).folder if (folder / CARD).exists() else None
     for stale in [*folder.glob(f"{ASIDE}*"), *folder.glob(f"{CONTENT}*")]:
         if stale != current:
             shutil.rmtree(stale, ignore_errors=True)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def groups_of(sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:

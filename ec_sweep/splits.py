@@ -88,13 +88,6 @@ def draw(accessions: "Column | Strings", size: int, seed: int, sample: int = 1) 
     return hashed_order(accessions, seed, purpose)[:size]
 
 
-def split(accessions: "Column | Strings", seed: int) -> dict[str, Indices]:
-    """Split one class 6:2:2; returns the indices of each part."""
-    order = hashed_order(accessions, seed, "split")
-    train, valid, _ = _targets(len(order))
-    return dict(zip(PARTS, np.split(order, [train, train + valid]), strict=True))
-
-
 def assign(
     method: str,
     accessions: "Column | Strings",

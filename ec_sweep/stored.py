@@ -129,8 +129,8 @@ class Measured(Protocol):
         """Return the models that can be used, oldest first."""
         ...
 
-    def predictions(self, run_id: str) -> Path:
-        """Return the file of a run's test ids, labels and probabilities."""
+    def predictions(self, run_id: str) -> bytes:
+        """Return a run's test ids, labels and probabilities (``predictions.npz``)."""
         ...
 
     def history(self, run_id: str, metric: str) -> list[float]:
@@ -231,12 +231,12 @@ class StoredStudy:
             if "ecsweep.keep" in tags[model_id]  # others were logged by hand
         ]
 
-    def predictions(self, run_id: str) -> Path:
+    def predictions(self, run_id: str) -> bytes:
         """See `Measured`."""
         for (uri,) in self._rows("SELECT artifact_uri FROM runs WHERE run_uuid = ?", run_id):
             path = artifact_folder(uri) / "predictions.npz"
             if path.exists():
-                return path
+                return path.read_bytes()
         raise no_predictions(self.study, run_id)
 
     def history(self, run_id: str, metric: str) -> list[float]:

@@ -5,6 +5,7 @@ can be repeated, so a driver that dies at any point is repaired by the next, and
 one whose databases are away for a while tries again.
 """
 
+import itertools
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -12,23 +13,25 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ec_sweep import checkpoints
-from ec_sweep.attempts import AttemptFolder, Event, Result, Task
+from ec_sweep.attempts import AttemptFolder, Event, Limits, Result, Task
 from ec_sweep.errors import EcsweepError, StudyStoppedError
 from ec_sweep.executors import Executor, Message
-from ec_sweep.ledger import LOST_AT_MOST, Attempt, Ledger, State, lost_in_a_row, state_of
+from ec_sweep.ledger import LOST_AT_MOST, Attempt, Ledger, lost_in_a_row, state_of
+from ec_sweep.models import kind
 from ec_sweep.outages import Outage, UnavailableError
 from ec_sweep.paths import Home
 from ec_sweep.plan import Plan
 from ec_sweep.recording import Recorder
 from ec_sweep.sampling import Proposer
-from ec_sweep.saving import Keep
 from ec_sweep.spec import Cell
 from ec_sweep.tracking import Tracker
 
+_UNLIMITED = Limits()
 SAME_ERROR_AT_MOST = 3
 """Cells that may fail with one and the same error before the study stops."""
 _POLL = 0.2  # seconds between looks at Ctrl-C
 _CHECK_LOCK = 30.0  # seconds between looks at the study's lock
+_LOOK_AHEAD = 100  # waiting cells among which one is looked for that suits a worker
 
 
 class Display(Protocol):
@@ -51,27 +54,6 @@ class Display(Protocol):
         ...
 
 
-def cells_to_run(
-    cells: Sequence[Cell], attempts: Mapping[str, Sequence[Attempt]], retry_failed: bool
-) -> list[Cell]:
-    """Return the cells that are not done, in order."""
-    wanted: set[State] = {"waiting", "running", "interrupted"}
-    if retry_failed:
-        wanted |= {"failed", "not_available"}
-    return [cell for cell in cells if state_of(attempts.get(str(cell.id), [])) in wanted]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What trials may take and leave, and how much of one a crash may cost."""
-
-    checkpoint_every: float = 300
-    """Seconds of training from one checkpoint to the next."""
-    timeout: float | None = None
-    """Seconds that a trial may take."""
-    save_models: Keep = "none"
-
-
 @dataclass(frozen=True)
 class _Running:
     """An attempt that a worker is at, or whose end waits to be recorded."""
@@ -92,7 +74,7 @@ class Driver:
         executor: Executor,
         display: Display,
         proposer: Proposer,
-        limits: Limits = Limits(),
+        limits: Limits = _UNLIMITED,
         still_held: Callable[[], bool] = lambda: True,
     ) -> None:
         """Drive while ``still_held`` says that the study's lock is, which may be on a server."""
@@ -158,10 +140,17 @@ class Driver:
         return bool(self._waiting or self._alone or not self._all_known)
 
     @property
-    def _training(self) -> bool:
-        """Whether a worker is at a trial: not all that run have said how they ended."""
+    def _training(self) -> int:
+        """The number of trials that workers are at: those that have not said how they ended."""
         ended = {said.run_id for said in self._said if isinstance(said.content, Result)}
-        return bool(self._running.keys() - ended)
+        return len(self._running.keys() - ended)
+
+    @property
+    def _all_well(self) -> bool:
+        """Whether nothing that has been said, or is the matter, can change what comes next."""
+        ends = [said.content for said in self._said if isinstance(said.content, Result)]
+        well = all(end.outcome == "complete" for end in ends)
+        return well and not self._outage.reason and not self._asked
 
     def _write(self, parent: str) -> None:
         """Record what trials have said and start new ones; what cannot be written now waits."""
@@ -169,6 +158,8 @@ class Driver:
             return
         try:
             self._check_lock()
+            if self._all_well:
+                self._hand_out_waiting(parent)  # before recording, for which no worker is to wait
             self._record()
             if self._outage.reason:  # what was being written when it began may be there or not
                 self._recorder.repair(self._running)
@@ -203,21 +194,27 @@ class Driver:
                 self._said.popleft()
 
     def _hand_out(self, parent: str) -> None:
-        while len(self._running) < self._executor.slots and (cell := self._next()):
-            self._issue(cell, parent, self._executor.company)
-            self._waiting.popleft()
+        self._hand_out_waiting(parent)
+        while self._training < self._executor.slots and self._draw():
+            self._hand_out_waiting(parent)
         if self._alone and not self._running:
             self._executor.release()  # what idle workers hold in memory is missing to this cell
             self._issue(self._alone[0], parent, 1)
             self._alone.popleft()
 
-    def _next(self) -> Cell | None:
-        """Return the cell at the head of the queue, a newly drawn one where it is empty."""
-        if not self._waiting and not self._all_known:
-            drawn = self._proposer.propose()
-            self._all_known = drawn is None
-            self._waiting.extend([drawn] if drawn else [])
-        return self._waiting[0] if self._waiting else None
+    def _hand_out_waiting(self, parent: str) -> None:
+        while self._waiting and self._training < self._executor.slots:
+            ahead = itertools.islice(self._waiting, _LOOK_AHEAD)
+            place = self._executor.prefer([kind(c.model, c.hyperparameters) for c in ahead])
+            self._issue(self._waiting[place], parent, self._executor.company)
+            del self._waiting[place]
+
+    def _draw(self) -> bool:
+        """Let a newly drawn cell wait, if there is one."""
+        drawn = None if self._all_known else self._proposer.propose()
+        self._all_known = drawn is None
+        self._waiting.extend([drawn] if drawn else [])
+        return drawn is not None
 
     def _issue(self, cell: Cell, parent: str, concurrency: int) -> None:
         """Start an attempt: MLflow run, then Optuna trial, then the worker."""

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,8 +104,7 @@ class Tracker:
         name = run.data.tags.get("ecsweep.plan") if run else None
         if run is None or name is None:
             return None
-        text = self._artifact(run.info.run_id, name)
-        return {**json.loads(text), "name": name}
+        return {**self._document(run.info.run_id, name), "name": name}
 
     def store_card(self, parent: str, card: dict[str, Any]) -> None:
         """Keep a dataset's card with the study that uses it."""
@@ -123,30 +123,36 @@ class Tracker:
             return {}
         found = {}
         for file in self._client.list_artifacts(parent.info.run_id, "datasets"):
-            card: dict[str, Any] = json.loads(self._artifact(parent.info.run_id, file.path))
+            card = self._document(parent.info.run_id, file.path)
             if card["fingerprint"] in fingerprints:
                 found[str(card["fingerprint"])] = card
         return found
 
-    def _artifact(self, run_id: str, name: str) -> str:
-        """Return the text of an artifact that goes with the study's plan."""
+    def _document(self, run_id: str, name: str) -> dict[str, Any]:
+        """Return an artifact that goes with the study's plan."""
         from mlflow.exceptions import MlflowException
 
         try:
-            return Path(self._client.download_artifacts(run_id, name)).read_text()
+            found: dict[str, Any] = json.loads(self._artifact(run_id, name))
         except (MlflowException, OSError) as error:
             raise no_plan(self._study) from error
+        return found
+
+    def _artifact(self, run_id: str, name: str) -> bytes:
+        """Return the content of an artifact; MLflow itself would leave a copy behind."""
+        with tempfile.TemporaryDirectory() as folder:
+            return Path(self._client.download_artifacts(run_id, name, folder)).read_bytes()
 
     def saved_models(self) -> list[SavedModel]:
         """Return the models that can be used, oldest first."""
         return [model for model in self.models.find() if model.ready]
 
-    def predictions(self, run_id: str) -> Path:
-        """Return the file of a run's test ids, labels and probabilities."""
+    def predictions(self, run_id: str) -> bytes:
+        """Return a run's test ids, labels and probabilities (``predictions.npz``)."""
         from mlflow.exceptions import MlflowException
 
         try:
-            return Path(self._client.download_artifacts(run_id, "predictions.npz"))
+            return self._artifact(run_id, "predictions.npz")
         except (MlflowException, OSError) as error:
             raise no_predictions(self._study, run_id) from error
 

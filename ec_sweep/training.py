@@ -69,7 +69,7 @@ class Training(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no t
         self._steps = math.ceil(len(self._train.labels) / self._hp.batch_size)
         self._rule = stopping.rule(self._hp.early_stopping, self._hp.patience)
         self._at = Position()
-        self._ended = self._compiled = False
+        self._ended = False
         self._best_loss, self.best_epoch = math.inf, 0
         self.best_weights: Sequence[Array] = []
         self._metrics: Sequence[Array] = []
@@ -102,9 +102,8 @@ class Training(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no t
 
     def _fit(self) -> None:
         epoch, first = len(self._at.epochs), self._at.batch
-        if not self._compiled:
+        if self.model.train_function is None:  # Keras makes it now, and keeps it
             self._at.compiled.append(epoch + 1)
-            self._compiled = True
         self._batches = Batches(self._train, self._hp.batch_size, self._task.seed, first)
         self.model.fit(
             self._batches,
@@ -258,7 +257,7 @@ class Training(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no t
     def summary(self) -> dict[str, float]:
         """Return the final metrics that come from the epochs."""
         seconds = {event.epoch: event.metrics["epoch_seconds"] for event in self._at.epochs}
-        # The first epoch of an attempt compiles: it counts only when there is no other.
+        # An epoch that compiled counts only when there is no other.
         steady = [found for epoch, found in seconds.items() if epoch not in self._at.compiled]
         return {
             "fit_seconds": self._at.fit_seconds,

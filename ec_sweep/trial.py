@@ -12,7 +12,7 @@ import importlib.metadata
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -20,12 +20,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 
-from ec_sweep import estimating, evaluation, machine, metrics, saving
+from ec_sweep import estimating, evaluation, machine, metrics, networks, saving
 from ec_sweep.attempts import AttemptFolder, Event, Order, Result, Task, now
 from ec_sweep.evaluation import LATENCY_CALLS, Part, Tokens
 from ec_sweep.failures import Pruned, Stopped, TimedOut, cannot_write, classify
-from ec_sweep.hyperparameters import Hyperparameters
 from ec_sweep.models import MODELS
+from ec_sweep.networks import Network
 from ec_sweep.training import Training
 
 Orders = Callable[[], Order | None]
@@ -80,9 +80,8 @@ def run(task: Task, emit: Callable[[Event], None], orders: Orders) -> Result:
     except Exception as error:  # the one seam where any failure of a trial becomes data
         lost_folder = isinstance(error, OSError) and not task.folder.exists()
         result = cannot_write(str(error)) if lost_folder else classify(error)
-    finally:
-        if MODELS[task.model].is_network:
-            keras.backend.clear_session()  # which collects garbage, too
+    if result.outcome != "complete":  # the next cell begins with nothing of what went wrong here
+        networks.forget()
     if result.outcome != "interrupted":
         try:
             folder.write_result(result)
@@ -110,52 +109,22 @@ def _train_and_test(
     if not MODELS[task.model].is_network:
         report(Event(now(), environment=_environment("false")))
         return estimating.fit_and_test(task, folder, report, check)
-    with _network(task) as (model, trained):
-        check()  # a large network alone may have taken too long to build
-        report(Event(now(), environment=_environment(str(trained.jit_compile).lower())))
-        return _fit_network(model, trained, task, folder, report, check)
-
-
-@contextlib.contextmanager
-def _network(task: Task) -> Iterator[tuple[keras.Model, keras.Model]]:
-    """Yield the network of a task, and what of it is trained: all but the softmax at its end.
-
-    The loss is taken of the scores before it, because probabilities of 0 and 1 have no gradient:
-    on TensorFlow Keras finds the scores itself, on other backends training would stand still.
-    The memory of both is taken back at the end.
-    """
-    keras.utils.set_random_seed(task.seed)
-    model = MODELS[task.model].build(task.hyperparameters, task.classes)
-    trained = keras.Model(model.input, model.layers[-1].input)
-    trained.compile(
-        optimizer=_optimizer(task.hyperparameters),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    try:
-        yield model, trained
-    finally:
-        if keras.backend.backend() == "tensorflow":
-            import tensorflow as tf
-
-            # TensorFlow keeps the gradient function of every model ever trained, and with it the
-            # weights and Adam's two copies: emptied, what it keeps is small.
-            for variable in (*trained.variables, *trained.optimizer.variables):
-                empty = tf.zeros([0], variable.dtype)
-                tf.raw_ops.AssignVariableOp(resource=variable.value.handle, value=empty)
+    network = networks.get(task)
+    check()  # a large network alone may have taken too long to build
+    report(Event(now(), environment=_environment(str(network.trained.jit_compile).lower())))
+    return _fit_network(network, task, folder, report, check)
 
 
 def _fit_network(
-    model: keras.Model,
-    trained: keras.Model,
+    network: Network,
     task: Task,
     folder: AttemptFolder,
     report: Callable[[Event], None],
     check: Callable[[], None],
 ) -> Result:
     batch_size = task.hyperparameters.batch_size
-    test = Part(task, "test")
-    training = Training(trained, task, report, check)
+    model, test = network.model, Part(task, "test")
+    training = Training(network.trained, task, report, check)
 
     def predict(tokens: Tokens) -> Any:
         return model.predict(tokens, batch_size=batch_size, verbose=0, callbacks=[training])
@@ -176,15 +145,6 @@ def _fit_network(
 
 
 _PACKAGES = ("numpy", "scikit-learn", "mlflow", "optuna")
-
-
-def _optimizer(hp: Hyperparameters) -> keras.Optimizer:
-    classes = {
-        "adam": keras.optimizers.Adam,
-        "rmsprop": keras.optimizers.RMSprop,
-        "sgd": keras.optimizers.SGD,
-    }
-    return classes[hp.optimizer](hp.learning_rate)
 
 
 def _test_best(
@@ -210,13 +170,22 @@ def _test_best(
     return {"test_loss_best": loss, "test_accuracy_best": accuracy}
 
 
+def _installed() -> dict[str, str]:
+    """Return the versions that count; a machine of workers alone needs no driver's libraries."""
+    found = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
 def _environment(xla: str) -> dict[str, str]:
     """Say what a trial runs on: provenance, not identity."""
     backend = keras.backend.backend()
     found = {
         "python": platform.python_version(),
         "keras": keras.__version__,
-        **{name: importlib.metadata.version(name) for name in _PACKAGES},
+        **_installed(),
         "backend": backend,
         "xla": xla,
         "latency_calls": str(LATENCY_CALLS),

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from ec_sweep import databases, gone
 from ec_sweep.errors import EcsweepError, heed_interrupts
-from ec_sweep.mlflow_store import refuse_foreign, tracking_uri
+from ec_sweep.mlflow_store import is_remote, refuse_foreign, tracking_uri
 from ec_sweep.paths import Home, check_sqlite
 
 LOCAL = "127.0.0.1"
@@ -78,7 +78,7 @@ def warning(host: str, port: int) -> str | None:
 
 def _check(home: Home, uri: str) -> None:
     """Raise an error where there is nothing to show."""
-    if uri.startswith(("http://", "https://")):
+    if is_remote(uri):
         raise EcsweepError("MLFLOW_TRACKING_URI is a server: open its address in a browser.")
     if uri == f"sqlite:///{home.mlflow_db}":
         gone.check_tracking(home)

@@ -14,6 +14,7 @@ from pathlib import Path
 from ec_sweep.attempts import Order, Task, now
 from ec_sweep.errors import EcsweepError
 from ec_sweep.machine import mps_runs, oom_kills
+from ec_sweep.models import Kind, kind
 from ec_sweep.sharing import Seat
 from ec_sweep.worker import serve
 
@@ -40,6 +41,8 @@ class Worker:
     """Processes that the system had killed for memory when the task was submitted."""
     log_start: int = 0
     """Bytes of the log that speak of earlier trials."""
+    kind: Kind = None
+    """Of its last task: it has compiled that network."""
     trials: int = 0
     """Trials that it was given."""
     begun: int = 0
@@ -54,6 +57,7 @@ class Worker:
     def give(self, task: Task) -> None:
         """Send a task; a worker that died idle is found at the next poll."""
         self.task = task
+        self.kind = kind(task.model, task.hyperparameters)
         self.heard, self.began = time.monotonic(), None
         self.trials += 1
         self.begun, self.beside, self.on_card, self.since = now(), 1, 1, None

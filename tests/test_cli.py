@@ -116,6 +116,10 @@ def test_datasets_are_built_listed_shown_and_verified(
     assert "mine.tsv" in ecsweep.ok("data", "show", card["fingerprint"][:6])
     assert "holds no class" in ecsweep.fails("data", "show", "enzyme", "--names", "mine.tsv")
     assert "intact" in ecsweep.ok("data", "verify")
+    ecsweep.ok("data", "import", "mine.tsv", "--name", "own")
+    assert ecsweep.ok("data", "verify", "own").endswith("/data/sources/own: intact\n")
+    problems = json.loads(ecsweep.ok("data", "verify", "--json"))
+    assert [len(problems[kind]) for kind in ("datasets", "sources")] == [1, 1]
     ids = [
         c["cell"]
         for c in json.loads(ecsweep.ok("plan", "tiny", "--scale", "paper", "--json"))["cells"]

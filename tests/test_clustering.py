@@ -1,4 +1,4 @@
-"""Homologous families by MMseqs2; those that need the program skip where it is absent."""
+"""Homologous families by MMseqs2, which the wheel of the ``test`` extra brings."""
 
 import hashlib
 import importlib.machinery
@@ -20,14 +20,6 @@ from ec_sweep.paths import packed
 from tests.conftest import Ecsweep
 
 SAYS_ITS_VERSION = '[ "$1" = version ] && { echo 99-fake; exit; }'
-
-
-@pytest.fixture(scope="session")
-def mmseqs() -> Program:
-    try:
-        return clustering.find()
-    except EcsweepError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,9 @@ from ec_sweep import ec, enzyme_files, names, output, transfers
 from ec_sweep.ec import EcNumber, InvalidEcNumber, parse
 from ec_sweep.errors import EcsweepError
 from ec_sweep.transfers import Migrated
+from tests.conftest import SHARED
 
-ENZCLASS = Path("/work/shared/data/formats/enzclass.txt")
+ENZCLASS = SHARED / "data" / "formats" / "enzclass.txt"
 
 Write = Callable[[str | bytes], Path]
 
@@ -260,7 +261,7 @@ class TestNames:
             (HEAD + "3. 1. -.-  A.\n3.1.-.-  B.\n", r"line 7: the class 3\.1\.-\.- stands there"),
             ("", "empty"),
             ("\n \n", "empty"),
-            ("1.-.-.-  A\n\0", "line 2: holds NUL"),
+            ("1.-.-.-  A\n\0", "line 2: holds a NUL"),
             ("<!DOCTYPE html><p>", "HTML page"),
             ("1.1.-.-  " + "x" * 20_000, "line 1: has 20,009 characters"),
             (gzip.compress(b"1.-.-.-  Name " * 99, mtime=0)[:-9], "damaged gzip"),
@@ -485,9 +486,10 @@ class TestTransfers:
 
     def test_a_missing_file_is_said(self, tmp_path: Path) -> None:
         """A file that is not there, or a folder, is an error."""
-        for path in (tmp_path / "none.tsv", tmp_path):
-            with pytest.raises(EcsweepError, match="cannot be read"):
-                transfers.load(path)
+        with pytest.raises(EcsweepError, match="cannot be read"):
+            transfers.load(tmp_path / "none.tsv")
+        with pytest.raises(EcsweepError, match="not a regular file"):
+            transfers.load(tmp_path)
 
     @given(st.lists(texts, max_size=8) | st.just(DAT.splitlines()), st.data())
     def test_any_file_is_a_table_or_an_error(

@@ -11,7 +11,7 @@ EAGER = (
 )
 GRAPH = (
     "Graph execution error:\n\nDetected at node MatrixInverse defined at (most recent call last):\n"
-    '  File "/tmp/tf.py", line 15, in <module>\n\n  File "/tmp/tf.py", line 14, in h\n\n'
+    '  File "tf.py", line 15, in <module>\n\n  File "tf.py", line 14, in h\n\n'
     "Input is not invertible.\n\t [[{{node MatrixInverse}}]]\n"
     "Hint: If you want to see a list of allocated tensors.\n [Op:__inference_h_18]"
 )

@@ -17,6 +17,9 @@ from ec_sweep.errors import EcsweepError
 from ec_sweep.formats import Options, Reading, open_file, open_labels
 from ec_sweep.headers import FORMATS
 from ec_sweep.opening import BLOCK
+from tests.conftest import SHARED
+
+SAMPLES = SHARED / "data" / "formats"
 
 Row = tuple[bytes | None, ...]  # accession, EC numbers, sequence, length, part, family
 
@@ -534,13 +537,10 @@ def test_damaged_parquet_is_an_error_or_whole(
         assert "\n" not in str(error)
 
 
-SHARED = Path("/work/shared/data")
-
-
-@pytest.mark.skipif(not SHARED.exists(), reason="the shared files are not here")
+@pytest.mark.skipif(not SAMPLES.exists(), reason="the shared files are not here")
 def test_shared_files_round_trip() -> None:
     """Real files give as many records and EC numbers as one-line counts of their text do."""
-    flat = SHARED / "formats" / "uniprot-multi.dat"
+    flat = SAMPLES / "uniprot-multi.dat"
     text = flat.read_text()
     found, dropped = rows(open_file(flat), 5000)
     assert not dropped
@@ -553,7 +553,7 @@ def test_shared_files_round_trip() -> None:
     assert numbers == re.findall(r"(?m)^DE .*EC=([\w.-]+)", text)
     assert all(len(row[2] or b"") == int(row[3] or 0) > 0 for row in found)
 
-    clean = SHARED / "formats" / "clean-new392.tsv"
+    clean = SAMPLES / "clean-new392.tsv"
     found, dropped = rows(open_file(clean), 5000)
     assert not dropped
     lines = clean.read_bytes().splitlines()[1:]

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -195,7 +197,7 @@ def test_neither_threads_nor_blocks_nor_order_matter(
              enumerate(rows[::7])]  # fmt: skip
     path = write_tsv(rows)
     expected = write(tmp_path / "a", path)
-    monkeypatch.setattr(importing, "threads", lambda: 5)
+    monkeypatch.setattr(importing, "usable_cores", lambda: 5)
     again = write(tmp_path / "b", path)
     for name in (sources.RECORDS, sources.SEQUENCES):
         assert (again.folder / name).read_bytes() == (expected.folder / name).read_bytes()
@@ -299,7 +301,7 @@ def test_columns_say_what_rows_say(rows: list[tuple[Any, ...]], size: int) -> No
     found = {
         (
             one["accession"],
-            records.numbers_of(one["ec_numbers"]),
+            tuple(map(str, records.numbers_of(one["ec_numbers"]))),
             (sequences[one["row"]] or b"").decode(),
             one["part"],
         )
@@ -339,7 +341,41 @@ def test_a_failed_import_leaves_the_old_source(
     assert sources.get(home, "mine") == old
     assert content(old) == [("P1", "1.1.1.1", "MKV" * 20)]
     left = {path.name for path in (home.sources / "mine").iterdir()}
-    assert left == {".lock", "source.json", old.folder.name}
+    assert left == {"source.json", old.folder.name}
+
+
+def test_a_first_import_that_fails_leaves_no_folder(
+    home: Home, write_tsv: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where another import of the same name waits for it, which then does its work."""
+    file = write_tsv([GOOD])
+    other = threading.Thread(target=do, args=(home, "mine", file))
+
+    def fail(*_: object) -> None:
+        monkeypatch.undo()
+        other.start()
+        other.join(0.3)
+        assert other.is_alive()
+        raise OSError(28, "No space left on device")
+
+    useless = write_tsv([["P1", "", "", "", "M1V"]], "useless.tsv")
+    with pytest.raises(EcsweepError, match="none of the 1 records can be used"):
+        do(home, "mine", useless)
+    assert not [*home.sources.glob("*/")]
+    monkeypatch.setattr(importing, "_merge", fail)
+    with pytest.raises(OSError, match="No space"):
+        do(home, "mine", file)
+    other.join()
+    assert content(sources.get(home, "mine")) == [("P1", "1.1.1.1", "MKV" * 20)]
+
+
+def test_a_source_replaced_while_it_is_read_is_told(home: Home, write_tsv: Write) -> None:
+    """A build that meets a new import of its source is no sign of damage."""
+    old = do(home, "mine", write_tsv([GOOD]))
+    do(home, "mine", write_tsv([["P7", *GOOD[1:]]]))
+    for read in (lambda: old.records(["accession"]), old.row_groups, lambda: old.sequences(0)):
+        with pytest.raises(EcsweepError, match=r"mine was imported anew .* Run the command again"):
+            read()
 
 
 def test_a_new_import_replaces_the_old_one(home: Home, write_tsv: Write) -> None:
@@ -427,6 +463,27 @@ def test_damaged_sources_say_what_to_do(home: Home, write_tsv: Write) -> None:
     (home.sources / "mine" / sources.CARD).write_text("{}")
     with pytest.raises(EcsweepError, match="not the card of a source"):
         sources.get(home, "mine")
+
+
+def test_verify_finds_changed_sources(home: Home, write_tsv: Write) -> None:
+    """A sequence that is another, records that are gone, and columns that cannot be read."""
+    rows = [[f"P{number}", "", "1.1.1.1", "", "MKV" * (20 + number)] for number in range(5)]
+    source = do(home, "mine", write_tsv([*rows, ["P9", *rows[0][1:]]]))
+    assert sources.verify(source) is None
+    path = source.folder / sources.SEQUENCES
+    intact = pq.read_table(path)
+    changed = [text.as_py() for text in intact["sequence"]]
+    changed[3] = b"A" * len(changed[3])
+    pq.write_table(pa.table({"sequence": pa.array(changed, pa.binary())}), path)
+    assert "1 of its sequences are not those" in str(sources.verify(source))
+    pq.write_table(intact[:4], path)
+    assert "2 of its sequences are not those" in str(sources.verify(source))
+    fewer = pq.read_table(source.folder / sources.RECORDS)[1:]
+    pq.write_table(fewer, source.folder / sources.RECORDS)
+    assert "it holds 5 records, not the 6 of its card" in str(sources.verify(source))
+    path.unlink()
+    (source.folder / sources.RECORDS).write_bytes(b"")
+    assert "is damaged" in str(sources.verify(source))
 
 
 def test_names_come_from_files() -> None:

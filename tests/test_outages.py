@@ -105,6 +105,9 @@ class Talking(ScriptedExecutor):
         self._words: list[Message] = []
         self.polls = 0
 
+    def prefer(self, kinds: Any) -> int:  # noqa: ARG002
+        return 0
+
     def submit(self, task: Task) -> None:
         from ec_sweep.attempts import AttemptFolder
 

@@ -19,7 +19,7 @@ import pytest
 from mlflow import MlflowClient
 
 from ec_sweep import choosing, doctor, encoding, estimating, saving, serving
-from ec_sweep.attempts import AttemptFolder, Result, Task
+from ec_sweep.attempts import AttemptFolder, Limits, Result, Task
 from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError
 from ec_sweep.evaluation import Part
@@ -28,7 +28,6 @@ from ec_sweep.logged_models import FILES
 from ec_sweep.models import MODELS
 from ec_sweep.planning import Place
 from ec_sweep.stored import SavedModel, StoredStudy, artifact_folder
-from ec_sweep.study import Limits
 from tests.conftest import Ecsweep, wait_for
 from tests.test_doctor import predictions
 from tests.test_outages import away, without_waiting

@@ -5,6 +5,7 @@ import math
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -104,8 +105,29 @@ def test_a_study_reads_the_same_without_mlflow(studied: Setup) -> None:
         assert repr(losses[0]) == repr(losses[1])
         assert len(direct.history(run.run_id, "val_accuracy")) == 2
         if run.status == "FINISHED":
-            found = [read.predictions(run.run_id).read_bytes() for read in (direct, slow)]
+            found = [read.predictions(run.run_id) for read in (direct, slow)]
             assert found[0] == found[1] != b""
+
+
+def test_artifacts_from_elsewhere_leave_no_copies(
+    studied: Setup, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What MLflow downloads, as from every store that is no folder of this machine, goes again."""
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
+    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+    direct, slow = experiments.find_tracker(studied.home, NAME), through_mlflow(studied.home)
+    (tmp_path / "copies").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "copies"))
+    download = ArtifactRepository.download_artifacts
+    monkeypatch.setattr(LocalArtifactRepository, "download_artifacts", download)
+    fingerprint = {str(studied.cells[0].fingerprint)}
+    assert direct is not None
+    assert slow.plan() == direct.plan()
+    assert slow.cards(fingerprint) == direct.cards(fingerprint) != {}
+    run_id = next(run.run_id for run in slow.runs() if run.status == "FINISHED")
+    assert slow.predictions(run_id) == direct.predictions(run_id) != b""
+    assert not [*(tmp_path / "copies").iterdir()]
 
 
 def test_attempts_read_the_same_without_optuna(studied: Setup) -> None:

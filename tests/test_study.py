@@ -16,19 +16,20 @@ from typing import Any
 import pytest
 
 from ec_sweep import report, sampling, spec
-from ec_sweep.attempts import AttemptFolder, Event, Result, Task
+from ec_sweep.attempts import AttemptFolder, Event, Limits, Result, Task
 from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError, StudyStoppedError
-from ec_sweep.executors import Message
+from ec_sweep.executors import Message, preferred
 from ec_sweep.experiments import open_tracker
 from ec_sweep.ledger import Ledger, state_of
 from ec_sweep.ledger_store import open_ledger
 from ec_sweep.locks import study_lock
+from ec_sweep.models import Kind
 from ec_sweep.paths import Home
-from ec_sweep.plan import Plan
+from ec_sweep.plan import Plan, cells_to_run
 from ec_sweep.recording import Recorder
 from ec_sweep.sampling import Known, Proposer
-from ec_sweep.study import Driver, Limits, cells_to_run
+from ec_sweep.study import Driver
 from ec_sweep.tracking import Tracker
 
 NAME = "scripted@demo"
@@ -60,6 +61,9 @@ class ScriptedExecutor:
     def release(self) -> None: ...
     def stop(self) -> None: ...
     def close(self) -> None: ...
+
+    def prefer(self, kinds: Any) -> int:  # noqa: ARG002
+        return 0
 
     def submit(self, task: Task) -> None:
         self._tasks.append(task)
@@ -203,6 +207,45 @@ def test_a_finished_cell_is_never_trained_again(setup: Setup) -> None:
         raise AssertionError(f"{task.run_id} trained again")
 
     setup.drive(never)
+
+
+def test_a_worker_does_not_wait_for_the_recording_of_its_last_cell(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next cell is handed out first; all is recorded all the same."""
+    steps = []
+    for owner, name in ((ScriptedExecutor, "submit"), (Recorder, "record")):
+        original = getattr(owner, name)
+
+        def noted(*args: Any, original: Any = original, name: str = name) -> Any:
+            steps.append(name)
+            return original(*args)
+
+        monkeypatch.setattr(owner, name, noted)
+    setup.drive()
+    assert steps == ["submit", *["submit", "record"] * 3, "record"]
+    assert setup.states() == ["complete"] * 4
+    setup.check_consistent()
+
+
+A, B, C = ("a",), ("b",), ("c",)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "idle", "busy", "taken"),
+    [
+        ([A, B, A], [B], [A], 1),  # it has compiled this network
+        ([A, A, B, A], [None], [A], 2),  # another worker has compiled A, and will go on with it
+        ([A, B], [C], [], 0),
+        ([A, A], [None], [A], 0),  # better compiled twice than nothing to do
+        ([A, None], [], [A], 1),  # nothing to compile
+    ],
+)
+def test_cells_go_where_their_network_is_compiled(
+    kinds: list[Kind], idle: list[Kind], busy: list[Kind], taken: int
+) -> None:
+    """A worker goes on with what it has at hand; else it takes what no other has."""
+    assert preferred(kinds, idle, busy) == taken
 
 
 def test_every_contract_tag_param_and_attribute_is_there(setup: Setup) -> None:
@@ -496,7 +539,7 @@ def test_a_torn_last_event_is_ignored(setup: Setup) -> None:
     """What a crash tore off is not an event."""
     with crash_at("tracker", "finish", "before", call=1):
         setup.drive()
-    (path,) = (path for path in setup.home.work.iterdir() if path.is_dir())
+    (path,) = (found.parent for found in setup.home.work.glob("*/events.jsonl"))
     with (path / "events.jsonl").open("a") as file:
         file.write('{"timestamp": 12')
     assert len(AttemptFolder(path).events()) == 1

@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
-from ec_sweep import checkpoints, evaluation, trial
+from ec_sweep import checkpoints, evaluation, networks, trial
 from ec_sweep.attempts import AttemptFolder, Event, Result, Task
 from ec_sweep.datasets import Dataset
 from ec_sweep.hyperparameters import Hyperparameters
@@ -65,6 +65,7 @@ def runner(dataset: Dataset, tmp_path: Path) -> Runner:
 
 def test_a_trial_measures_what_the_contract_names(runner: Runner) -> None:
     """Every metric of the design, its predictions, and events that were kept on disk too."""
+    networks.forget()
     result = runner.run()
     assert result.outcome == "complete", result.traceback
     assert set(result.metrics) == {
@@ -83,7 +84,7 @@ def test_a_trial_measures_what_the_contract_names(runner: Runner) -> None:
     assert result.value == epochs[-1].metrics["val_accuracy"]
     assert result.metrics["epoch_seconds_median"] == np.median(
         [event.metrics["epoch_seconds"] for event in epochs[1:]]
-    )
+    )  # without the epoch that compiled
     folder = AttemptFolder(runner.folder / "attempt")
     assert folder.events() == runner.events
     assert folder.result() == result
@@ -198,6 +199,7 @@ def test_trials_run_on_jax(tmp_path: Path, dataset: Dataset) -> None:
     tasks = [
         Runner(dataset, tmp_path).task(hp, name="one", model="cnn-gru"),
         Runner(dataset, tmp_path).task(far, name="two"),
+        Runner(dataset, tmp_path).task(far, name="again"),
     ]
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -210,10 +212,66 @@ def test_trials_run_on_jax(tmp_path: Path, dataset: Dataset) -> None:
     for outcome, traceback, metrics in json.loads(ends):
         assert outcome == "complete", traceback
         assert 0 <= metrics["test_accuracy"] <= 1
-    environment, (_, epoch) = json.loads(said)
+    environment, (_, epoch, again) = json.loads(said)
     assert epoch["train_loss"] > 20
+    assert again["train_loss"] == pytest.approx(epoch["train_loss"])  # on the same network
     assert environment["backend"] == "jax"
     assert environment["jax"]
+
+
+def test_the_loss_curve_is_that_of_the_plain_keras_loop(runner: Runner) -> None:
+    """Same weights, same batches: what is ours in the step changes the losses by rounding alone."""
+    hp = dataclasses.replace(TINY, epochs=4, early_stopping="none")
+    for optimizer in ("adam", "sgd"):
+        hp = dataclasses.replace(hp, optimizer=optimizer)
+        task = runner.task(hp)
+        runner.run(hp, name=optimizer)
+        keras.utils.set_random_seed(task.seed)
+        model = MODELS["cnn"].build(hp, task.classes)
+        model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+        model.optimizer.learning_rate = hp.learning_rate
+        train, valid = evaluation.Part(task, "train"), evaluation.Part(task, "valid")
+        for event in (event for event in runner.events if event.epoch):
+            order = np.random.default_rng([task.seed, event.epoch - 1]).permutation(72)
+            tokens, labels = train.tokens[order], train.labels[order]
+            found = model.fit(tokens, labels, hp.batch_size, shuffle=False, verbose=0).history
+            loss, accuracy = model.evaluate(np.array(valid.tokens), valid.labels, verbose=0)
+            expected = [found["loss"][0], found["accuracy"][0], loss, accuracy]
+            names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+            assert [event.metrics[name] for name in names] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_network_used_again_trains_as_a_new_one(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cells that differ in values read at run time share what is compiled, and nothing else."""
+    compiled = []
+    original = networks._compiled
+    monkeypatch.setattr(
+        networks, "_compiled", lambda *args: compiled.append(args) or original(*args)
+    )
+    hp = dataclasses.replace(TINY, dropout=0.3)
+    other = dataclasses.replace(
+        hp, learning_rate=0.03, batch_size=24, epochs=2, early_stopping="none", train_size=60
+    )
+    networks.forget()
+    runner.run(hp, seed=5, name="before")
+    again = runner.run(other, seed=6, name="again")
+    curve = [event.metrics for event in runner.events]
+    assert len(compiled) == 1
+    epochs = [metrics["epoch_seconds"] for metrics in curve if metrics]
+    assert again.metrics["epoch_seconds_median"] == np.median(epochs)  # none has compiled
+    networks.forget()
+    new = runner.run(other, seed=6, name="new")
+    assert len(compiled) == 2
+    for found, expected in zip(
+        (again.metrics, *curve), (new.metrics, *(e.metrics for e in runner.events)), strict=True
+    ):
+        measured = {name: value for name, value in expected.items() if not TIMED(name)}
+        assert {name: found[name] for name in measured} == pytest.approx(measured, rel=1e-5)
+    for change in ({"filters": 5}, {"dropout": 0.0}, {"optimizer": "sgd"}):
+        runner.run(dataclasses.replace(other, **change), name=str(change))
+    assert len(compiled) == 5
 
 
 def test_a_loss_that_explodes_is_not_available(runner: Runner) -> None:
@@ -224,6 +282,7 @@ def test_a_loss_that_explodes_is_not_available(runner: Runner) -> None:
     assert (result.outcome, result.failure) == ("not_available", "diverged"), result
     assert "is nan in epoch" in result.message
     assert AttemptFolder(runner.folder / "attempt").result() == result
+    assert networks._kept is None  # nothing of it is left to the next cell
 
 
 @pytest.mark.parametrize(

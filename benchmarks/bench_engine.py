@@ -1,11 +1,12 @@
 """Measure what the engine adds to a cell, and how it bears thousands of them.
 
-    python benchmarks/load.py [--cells 5000] [--workers 2] [--raw 150]
+    python benchmarks/bench_engine.py [--quick] [--cells 5000] [--workers 2] [--raw 150]
 
 Runs a study of so many `composition` cells, which train in milliseconds, by the real
-`ecsweep study` in a home folder of its own, between two rounds of the raw calls of Optuna and
-MLflow for one run, on SQLite as well. Trials are timed in a process of their own. Then times
-the commands that read such a home. Prints a table for docs/benchmarks.md.
+`ecsweep study` in a home folder of its own, between two rounds of what records as much on SQLite
+without an engine: Optuna's `optimize` alone, `optimize` with MLflow's calls in the objective, and
+the single raw calls of both in the settings that ecsweep gives them. Trials are timed in a process
+of their own. Then times the commands that read such a home. Prints Markdown for docs/benchmarks.md.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,15 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=5000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--raw", type=int, default=150, help="runs by the raw calls, each round")
+    parser.add_argument("--quick", action="store_true", help="40 cells: does it run at all?")
     parser.add_argument("--home", type=Path, help="default: a temporary folder")
     parser.add_argument("--time-trials", type=Path, metavar="HOME", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.time_trials:
         time_trials(options.time_trials)
         return
+    if options.quick:
+        options.cells, options.raw = 40, 5
     with contextlib.ExitStack() as stack:
         root = options.home or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         measure(root.resolve(), options.cells, options.workers, options.raw)
@@ -76,11 +80,13 @@ def measure(root: Path, cells: int, workers: int, raw_runs: int) -> None:
     Home(home).prepare()
     resolve(home)
     trial = time_of_a_trial(home)
-    before = raw_calls(root / "before", raw_runs)
+    before = raw_calls(root / "before", raw_runs), loops(root / "before", raw_runs)
     wall, cpu, memory = run_study(home, workers)
-    after = raw_calls(root / "after", raw_runs)
-    raw = {name: (before[name] + after[name]) / 2 for name in before}
-    print(table(cells, workers, trial, raw, recorded(home), memory, wall, cpu))
+    after = raw_calls(root / "after", raw_runs), loops(root / "after", raw_runs)
+    raw = {name: (before[0][name] + after[0][name]) / 2 for name in before[0]}
+    without = {name: (before[1][name], after[1][name]) for name in before[1]}
+    print(f"## What the engine costs a cell ({date.today()})\n")
+    print(table(cells, workers, trial, raw, without, recorded(home), memory, wall, cpu))
     for command in (
         "status load", "status load --json", "plan load", "report load",
         "report load --format csv", "study load",
@@ -156,6 +162,51 @@ def raw_calls(folder: Path, runs: int) -> dict[str, float]:
     return {name: 1000 * total / runs for name, total in seconds.items()}
 
 
+def loops(folder: Path, trials: int) -> dict[str, float]:
+    """Return the milliseconds of a trial that trains nothing, in loops as scripts write them.
+
+    Random sampling, which costs Optuna least; both libraries in their own settings.
+    """
+    import mlflow
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    artifact = folder / "predictions.npz"
+    params = {f"param{number}": 1 for number in range(8)}
+    tags = {f"tag{number}": "0" * 12 for number in range(TAGS + ENVIRONMENT)}
+
+    def objective(trial: optuna.Trial) -> float:
+        trial.suggest_float("inverse_regularization", 1e-3, 1e3)
+        trial.suggest_int("length", 20, 110)
+        trial.set_user_attr("cell", "0" * 12)
+        return 0.5
+
+    def logged(trial: optuna.Trial) -> float:
+        with mlflow.start_run(run_name="raw", tags=tags):
+            mlflow.log_params(params)
+            mlflow.log_metrics(dict.fromkeys(EPOCH, 0.5), step=1)
+            mlflow.log_metrics(dict.fromkeys(FINAL, 0.5))
+            mlflow.log_artifact(str(artifact))
+        return objective(trial)
+
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    mlflow.set_experiment(
+        experiment_id=mlflow.create_experiment("raw", (folder / "artifacts").as_uri())
+    )
+    found = {}
+    for name, function in (("Optuna's `optimize`", objective), ("with MLflow's calls", logged)):
+        study = optuna.create_study(
+            storage=f"sqlite:///{folder}/optuna.db", sampler=optuna.samplers.RandomSampler(0)
+        )
+        study.optimize(function, n_trials=2)  # the first calls prepare
+        start = time.perf_counter()
+        study.optimize(function, n_trials=trials)
+        found[name] = 1000 * (time.perf_counter() - start) / trials
+    mlflow.set_tracking_uri(before)
+    return found
+
+
 def time_trials(home: Path, trials: int = 30) -> None:
     """Print the mean milliseconds of a trial, as a worker with one thread runs it."""
     from ec_sweep import trial
@@ -229,6 +280,7 @@ def recorded(home: Path) -> list[float]:
 
 def table(
     cells: int, workers: int, trial: float, raw: dict[str, float],
+    without: dict[str, tuple[float, float]],
     tenths: list[float], memory: list[float], wall: float, cpu: float,
 ) -> str:  # fmt: skip
     """Return the measurements of the study as Markdown."""
@@ -243,6 +295,12 @@ def table(
         "the raw calls of one run": f"{calls:.1f} ms ({each})",
         "overhead a cell: time less trial / workers": f"{overhead:.1f} ms, "
         f"**{overhead / calls:.2f} x** the raw calls",
+        **{
+            f"a trial of nothing: {name}": f"{statistics.mean(times):.1f} ms "
+            f"({times[0]:.1f} before, {times[1]:.1f} after): the overhead is "
+            f"**{overhead / statistics.mean(times):.2f} x** that"
+            for name, times in without.items()
+        },
         "the driver computes, a cell": f"{1000 * cpu / cells:.1f} ms",
         "the driver's memory": f"{max(memory):.0f} MiB at most; {memory[part]:.0f} after a tenth "
         f"of the time, {memory[-part - 1]:.0f} after nine",
