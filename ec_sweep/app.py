@@ -15,13 +15,14 @@ from ec_sweep.ledger import Ledger
 from ec_sweep.ledger_store import open_ledger
 from ec_sweep.local_executor import LocalExecutor
 from ec_sweep.locks import StudyLock, study_lock
-from ec_sweep.machine import default_workers, usable_cores
+from ec_sweep.machine import usable_cores, visible_gpus
 from ec_sweep.paths import Home
 from ec_sweep.plan import cells_to_run
 from ec_sweep.planning import Place, Resolved, StudyStatus, plan_document, status, sweep_files
 from ec_sweep.publishing import Publisher
 from ec_sweep.recording import Recorder, remove_logs
 from ec_sweep.sampling import open_proposer
+from ec_sweep.sharing import Asked, layout
 from ec_sweep.spec import Cell
 from ec_sweep.study import Display, Driver
 from ec_sweep.tracking import Tracker
@@ -57,7 +58,7 @@ class Interrupts:
 class Options:
     """How a study is run, beside what it is."""
 
-    workers: int | None = None
+    asked: Asked = field(default_factory=Asked)
     executor: str = "local"
     retry_failed: bool = False
     limits: Limits = field(default_factory=Limits)
@@ -150,6 +151,7 @@ class _Session:
         done = len(proposer.cells) - len(todo)
         plan = resolved.plan
         with show(total, done, executor.slots, plan.label) as display:
+            executor.note = display.note
             driver = Driver(
                 home, plan, self.ledger, tracker, executor, display, proposer,
                 options.limits, self.held.check,
@@ -220,16 +222,17 @@ def _executor(
 ) -> Executor:
     cores = usable_cores()
     if options.executor == "inline":
-        return InlineExecutor(cores, interrupts)
-    slots = options.workers or default_workers()
-    if resolved.sweep.timing == "exclusive":
-        slots = 1
-    threads = max(1, cores // slots)  # the same for a study's last cells as for its first
-    slots = max(1, min(slots, len(todo) + resolved.to_draw))
+        return InlineExecutor(options.asked.threads or cores, interrupts)
+    frame = layout(
+        options.asked,
+        cores,
+        visible_gpus(),
+        len(todo) + resolved.to_draw,
+        exclusive=resolved.sweep.timing == "exclusive",
+    )
     first = any(cell.hyperparameters.deterministic for cell in (todo or resolved.examples)[:1])
     return LocalExecutor(
-        slots,
-        threads,
+        frame,
         home.work,
         resolved.name,
         deterministic=first,

@@ -100,8 +100,7 @@ def show_plan(
     storage: Storage = None,
 ) -> None:
     """Show the cells that a study would run; nothing is written."""
-    from ec_sweep import cell_data, gone, output, planning
-    from ec_sweep.machine import default_workers
+    from ec_sweep import cell_data, gone, output, planning, sharing
     from ec_sweep.progress import duration
 
     where = place(home, storage, reads=True)
@@ -116,7 +115,7 @@ def show_plan(
     say_data(resolved)
     output.print_cells(found)
     exclusive = resolved.sweep.timing == "exclusive"
-    seconds = found.seconds_left(1 if exclusive else default_workers())
+    seconds = found.seconds_left(sharing.usual_workers(found.left, exclusive=exclusive))
     typer.echo(output.outlook(found))
     if seconds:
         typer.echo(f"About {duration(seconds)} for what is left, from earlier cells.")

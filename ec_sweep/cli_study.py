@@ -16,10 +16,10 @@ from ec_sweep.options import (
     Seeds,
     Set,
     Storage,
-    check_range,
     place,
     request,
     seconds,
+    sharing,
 )
 
 if TYPE_CHECKING:
@@ -35,7 +35,23 @@ All = Annotated[bool, typer.Option("--all", help="Run every study known.")]
 Workers = Annotated[
     int | None,
     typer.Option(
-        metavar="N", help="Trials side by side, 1 to 1024. [default: what fits the machine]"
+        metavar="N",
+        help="Trials side by side, 1 to 1024. [default: what cores, GPUs and memory hold]",
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads-per-worker",
+        metavar="N",
+        help="Cores that each trial computes with, 1 to 1024. [default: 1, or cores / --workers]",
+    ),
+]
+GpuShare = Annotated[
+    str,
+    typer.Option(
+        metavar="N",
+        help="Trials that share a GPU, 1 to 64. auto: begins with one, more while that is faster.",
     ),
 ]
 RetryFailed = Annotated[
@@ -74,6 +90,8 @@ def run_studies(
     overrides: Set = None,
     defaults: Defaults = False,
     workers: Workers = None,
+    threads_per_worker: Threads = None,
+    gpu_share: GpuShare = "auto",
     retry_failed: RetryFailed = False,
     executor: Where = "local",
     checkpoint_every: CheckpointEvery = "5m",
@@ -96,14 +114,12 @@ def run_studies(
     names = list(planning.sweep_files()) if run_all else list(studies or [])
     if not names or (run_all and studies):
         raise EcsweepError("name at least one study, or --all, not both. See: ecsweep studies")
-    check_range("--workers", workers, 1024)
-    if workers and executor == "inline":
-        raise EcsweepError("--executor inline runs one trial at a time: leave --workers out.")
+    shared = sharing(workers, threads_per_worker, gpu_share, executor)
     timeout = None if trial_timeout is None else seconds("--trial-timeout", trial_timeout)
     limits = Limits(seconds("--checkpoint-every", checkpoint_every), timeout, save_models)
     hung = seconds("--silence", silence)
     told = typer.echo if wait else None
-    options = app.Options(workers, executor, retry_failed, limits, hung, told)
+    options = app.Options(shared, executor, retry_failed, limits, hung, told)
     asked = request(scale, seeds, overrides, defaults)
     where = place(home, storage)
     requests = {name: planning.applicable(name, asked) if run_all else asked for name in names}

@@ -22,8 +22,18 @@ class Message(NamedTuple):
 class Executor(Protocol):
     """The contract that all executors share."""
 
-    slots: int
-    """Trials that run side by side."""
+    note: Callable[[str], None]
+    """Told in a line what is decided about workers; who shows a study sets it."""
+
+    @property
+    def slots(self) -> int:
+        """Trials that may run side by side now."""
+        ...
+
+    @property
+    def company(self) -> int:
+        """Trials that one begun now may share the machine with, its own included."""
+        ...
 
     def start(self) -> None:
         """Begin to get ready; returns at once."""
@@ -42,7 +52,7 @@ class Executor(Protocol):
         ...
 
     def release(self) -> None:
-        """Give back what idle workers hold; they are started anew when needed."""
+        """Give back what idle workers hold; the next trial then has the machine to itself."""
         ...
 
     def prune(self, run_id: str) -> None:
@@ -76,9 +86,10 @@ def preferred(kinds: Sequence[Kind], idle: Sequence[Kind], busy: Sequence[Kind])
 class InlineExecutor:
     """Runs trials in this process, one at a time."""
 
-    slots = 1
+    slots = company = 1
 
     def __init__(self, threads: int, interrupts: Callable[[], int]) -> None:
+        self.note: Callable[[str], None] = lambda _: None  # it has nothing to decide
         self._threads = threads
         self._interrupts = interrupts
         self._task: Task | None = None

@@ -1,68 +1,30 @@
 """Long-lived worker processes on this machine. One that dies becomes a result like any other."""
 
 import contextlib
-import multiprocessing
-import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import wait
 from pathlib import Path
 
-from ec_sweep.attempts import AttemptFolder, Order, Result, Task, now
+from ec_sweep.attempts import AttemptFolder, Event, Result, Task, now
 from ec_sweep.errors import EcsweepError
 from ec_sweep.executors import Message, preferred
 from ec_sweep.failures import speaks_of_memory, timed_out
-from ec_sweep.machine import MEMORY_PER_WORKER, memory_of, oom_kills, visible_gpus
+from ec_sweep.machine import available_memory, cards, memory_of, oom_kills
 from ec_sweep.models import MODELS, Kind, kind
-from ec_sweep.worker import Beat, CannotStart, serve
+from ec_sweep.sharing import Layout, Sharing
+from ec_sweep.worker import Beat, CannotStart
+from ec_sweep.worker_process import EXIT, Worker, born, cause_of_death
 
 _GRACE = 60.0
 """Seconds that a worker has to stop a trial when asked to: it writes a checkpoint first."""
-_EXIT = 5.0
-"""Seconds that a worker which has closed its pipe has to be gone."""
 _LAST_WORDS = 4000
 """Characters of a lost worker's log that are kept."""
-
-
-@dataclass
-class _Worker:
-    """A worker process as the driver sees it."""
-
-    process: SpawnProcess
-    connection: Connection
-    deterministic: bool
-    log: Path
-    task: Task | None = None
-    heard: float = 0.0
-    """When it last said something, by the monotonic clock."""
-    began: float | None = None
-    """When it first said something of its task: it may have to start first."""
-    oom_kills: int = 0
-    """Processes that the system had killed for memory when the task was submitted."""
-    log_start: int = 0
-    """Bytes of the log that speak of earlier trials."""
-    kind: Kind = None
-    """Of its last task: it has compiled that network."""
-
-    def give(self, task: Task) -> None:
-        """Send a task; a worker that died idle is found at the next poll."""
-        self.task = task
-        self.kind = kind(task.model, task.hyperparameters)
-        self.heard, self.began = time.monotonic(), None
-        self.oom_kills = oom_kills()
-        with contextlib.suppress(FileNotFoundError):  # it has not started yet
-            self.log_start = self.log.stat().st_size
-        self.order(task)
-
-    def order(self, message: Task | Order) -> None:
-        """Send a message; a dead worker is found at the next poll."""
-        with contextlib.suppress(OSError):
-            self.connection.send(message)
+_REVIEW = 1.0
+"""Seconds from one look at the workers' memory to the next."""
 
 
 class LocalExecutor:
@@ -70,8 +32,7 @@ class LocalExecutor:
 
     def __init__(
         self,
-        slots: int,
-        threads: int,
+        frame: Layout,
         logs: Path,
         name: str,
         *,
@@ -79,15 +40,29 @@ class LocalExecutor:
         silence: float = 1800,
     ) -> None:
         """Take a worker that says nothing for ``silence`` seconds of a trial for hung."""
-        self.slots = slots
-        self._threads = threads
+        self.note: Callable[[str], None] = lambda _: None
+        self._sharing = Sharing(frame, available_memory, cards)
         self._silence = silence
         self._logs = logs
         self._name = name
         self._deterministic = deterministic
-        self._gpus = visible_gpus()
-        self._workers: list[_Worker | None] = [None] * slots
-        self._stopping = False
+        self._workers: list[Worker | None] = [None] * frame.most
+        self._alone = self._stopping = False
+        self._reviewed = time.monotonic()
+
+    @property
+    def slots(self) -> int:
+        """See `Executor`."""
+        return self._sharing.slots
+
+    @property
+    def company(self) -> int:
+        """See `Executor`."""
+        return self._sharing.company
+
+    @property
+    def _living(self) -> list[Worker]:
+        return [worker for worker in self._workers if worker]
 
     def start(self) -> None:
         """See `Executor`."""
@@ -96,47 +71,69 @@ class LocalExecutor:
 
     def prefer(self, kinds: Sequence[Kind]) -> int:
         """See `Executor`."""
-        workers = list(filter(None, self._workers))
-        idle = [worker.kind for worker in workers if not worker.task]
-        return preferred(kinds, idle, [worker.kind for worker in workers if worker.task])
+        idle = [worker.kind for worker in self._living if not worker.task]
+        return preferred(kinds, idle, [worker.kind for worker in self._living if worker.task])
 
     def submit(self, task: Task) -> None:
         """See `Executor`."""
         deterministic = task.hyperparameters.deterministic
         slot = self._slot(deterministic, kind(task.model, task.hyperparameters))
         worker = self._workers[slot]
+        # Determinism is a switch of the whole process: it needs a worker born with it.
         if worker is None or not self._suits(slot, deterministic):
             if worker:
-                self._end(worker)
+                worker.end()
             worker = self._workers[slot] = self._spawn(slot, deterministic)
+        self._alone = False
         worker.give(task)
+        self._count_company()
+
+    def _count_company(self) -> None:
+        busy = [worker for worker in self._living if worker.task]
+        on_card = Counter(self._sharing.card(worker.slot) for worker in busy)
+        for worker in busy:
+            worker.beside = max(worker.beside, len(busy))
+            worker.on_card = max(worker.on_card, on_card[self._sharing.card(worker.slot)])
 
     def poll(self, timeout: float) -> list[Message]:
         """See `Executor`."""
-        busy = {worker.connection: worker for worker in self._workers if worker and worker.task}
+        busy = {worker.connection: worker for worker in self._living if worker.task}
         ready = wait(list(busy), timeout)
         said: list[Message] = []
         for connection, worker in busy.items():
             said += self._receive(worker) if connection in ready else self._overdue(worker)
+        self._review()
         return said
+
+    def _review(self) -> None:
+        """Look how many workers memory holds, end idle ones beyond that, and say what is new."""
+        if time.monotonic() - self._reviewed >= _REVIEW:
+            self._reviewed = time.monotonic()
+            living = self._living
+            self._sharing.review([memory_of(worker.process.pid or 0) for worker in living])
+            idle = [worker for worker in living if not worker.task]
+            for worker in idle[: max(0, len(living) - self.slots)]:
+                self._dismiss(worker)
+        while self._sharing.said:
+            self.note(self._sharing.said.pop(0))
 
     def release(self) -> None:
         """See `Executor`."""
-        for slot, worker in enumerate(self._workers):
-            if worker and not worker.task:
-                self._end(worker)
-                self._workers[slot] = None
+        for worker in self._living:
+            if not worker.task:
+                self._dismiss(worker)
+        self._alone = not self._living  # the next one gets what the machine has
 
     def prune(self, run_id: str) -> None:
         """See `Executor`."""
-        for worker in filter(None, self._workers):
+        for worker in self._living:
             if worker.task and worker.task.run_id == run_id:
                 worker.order("prune")
 
     def stop(self) -> None:
         """See `Executor`; a worker that does not answer in time is killed by a timer."""
         self._stopping = True
-        busy = [worker for worker in self._workers if worker and worker.task]
+        busy = [worker for worker in self._living if worker.task]
         for worker in busy:
             worker.order("stop")
 
@@ -151,19 +148,22 @@ class LocalExecutor:
 
     def close(self) -> None:
         """See `Executor`."""
-        for worker in filter(None, self._workers):
-            self._end(worker)
-        self._workers = [None] * self.slots
+        for worker in self._living:
+            worker.end()
+        self._workers = [None] * len(self._workers)
 
     def _slot(self, deterministic: bool, wanted: Kind) -> int:
         """Return the free slot that suits a task best: one whose worker has compiled its network.
 
-        Determinism is a switch of the whole process: it needs a worker born with it.
+        Cards are filled evenly, and a worker that is there is better than a new one. Determinism
+        is a switch of the whole process: it needs a worker born with it.
         """
+        busy = Counter(self._sharing.card(own.slot) for own in self._living if own.task)
 
-        def rank(slot: int) -> tuple[bool, bool]:
-            worker = self._workers[slot]
-            return self._suits(slot, deterministic), bool(worker and worker.kind == wanted)
+        def rank(slot: int) -> tuple[int, bool, bool, bool]:
+            worker, suits = self._workers[slot], self._suits(slot, deterministic)
+            compiled = bool(worker and worker.kind == wanted)
+            return -busy[self._sharing.card(slot)], suits, compiled, worker is not None
 
         idle = [slot for slot, worker in enumerate(self._workers) if not (worker and worker.task)]
         return max(idle, key=rank)
@@ -176,30 +176,11 @@ class LocalExecutor:
             and worker.process.is_alive()
         )
 
-    def _spawn(self, slot: int, deterministic: bool) -> _Worker:
-        ours, theirs = multiprocessing.Pipe()
+    def _spawn(self, slot: int, deterministic: bool) -> Worker:
         log = self._logs / f"{self._name}-worker-{slot}.log"
-        gpu = self._gpus[slot % len(self._gpus)] if self._gpus else None
-        process = multiprocessing.get_context("spawn").Process(
-            target=serve,
-            args=(theirs, os.getpid(), log, self._threads, deterministic, gpu),
-            name=f"ecsweep-worker-{slot}",
-            daemon=True,
-        )
-        # Ctrl-C and SIGTERM reach the whole group: they are the driver's to handle, and a worker
-        # is born deaf to them. It dies with the driver, or by SIGKILL.
-        resource_tracker.ensure_running()  # which would let the signals through again
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-        try:
-            process.start()
-        except OSError as error:
-            raise EcsweepError(f"a worker cannot be started ({error.strerror}).") from error
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()
-        return _Worker(process, ours, deterministic, log)
+        return born(slot, self._sharing.seat(slot, alone=self._alone), deterministic, log)
 
-    def _receive(self, worker: _Worker) -> Iterator[Message]:
+    def _receive(self, worker: Worker) -> Iterator[Message]:
         """Yield what a worker has said; if it died, the result of the trial that it left."""
         task = worker.task
         assert task is not None
@@ -211,15 +192,43 @@ class LocalExecutor:
                 if isinstance(content, CannotStart):
                     raise EcsweepError(f"a worker cannot start: {content.reason}.")
                 if isinstance(content, Result):
+                    yield Message(task.run_id, Event(now(), environment=worker.surroundings()))
+                    self._learn_from_end(worker, content)
                     worker.task = None
                     self._recycle(worker, leaving=content.failure == "lost")
+                else:
+                    self._learn(worker, task, content)
                 if not isinstance(content, Beat):
                     yield Message(task.run_id, content)
         except (EOFError, OSError):
-            worker.process.join(_EXIT)
+            worker.process.join(EXIT)
             yield self._bury(worker, task, self._lost(worker))
 
-    def _overdue(self, worker: _Worker) -> Iterator[Message]:
+    def _learn(self, worker: Worker, task: Task, content: Event | Beat) -> None:
+        """Take what a trial under way says of memory and speed."""
+        slot = worker.slot
+        if isinstance(content, Event) and content.epoch and content.timestamp >= worker.begun:
+            self._sharing.measured(memory_of(worker.process.pid or 0), fresh=worker.trials == 1)
+            if worker.since:
+                self._sharing.epoch(slot, task, content, worker.since)
+                worker.since = self._sharing.mark(slot)
+                return
+        elif task.hyperparameters.epochs > 1:  # the first epoch compiles, and tells nothing
+            return
+        if worker.since is None:
+            worker.since = self._sharing.mark(slot)
+            self._sharing.trains(slot, 1)
+
+    def _learn_from_end(self, worker: Worker, result: Result) -> None:
+        """Take what the end of a trial says of memory."""
+        if worker.since:
+            self._sharing.trains(worker.slot, -1)
+        if result.failure == "oom" and worker.on_card > 1:
+            self._sharing.out_of_memory()
+        peak = result.metrics.get("peak_memory_mb", 0.0) * 2**20
+        self._sharing.measured(int(peak), fresh=worker.trials == 1)
+
+    def _overdue(self, worker: Worker) -> Iterator[Message]:
         """Yield the result of a trial that has hung or takes too long; its worker is killed."""
         task, time_ = worker.task, time.monotonic()
         assert task is not None
@@ -233,27 +242,33 @@ class LocalExecutor:
             lost = Result("interrupted", now(), failure="lost", message=message)
             yield self._bury(worker, task, lost)
 
-    def _bury(self, worker: _Worker, task: Task, result: Result) -> Message:
+    def _bury(self, worker: Worker, task: Task, result: Result) -> Message:
         """End a worker that is of no more use; what it has left counts before ``result``."""
-        self._end(worker)
+        self._dismiss(worker)
         worker.task = None
-        self._workers[self._workers.index(worker)] = None
-        return Message(task.run_id, AttemptFolder(task.folder).result() or result)
+        result = AttemptFolder(task.folder).result() or result
+        self._learn_from_end(worker, result)
+        return Message(task.run_id, result)
 
-    def _recycle(self, worker: _Worker, leaving: bool) -> None:
-        """End a worker that is about to go, or that has grown.
+    def _recycle(self, worker: Worker, leaving: bool) -> None:
+        """End a worker that is about to go, has grown, or may take too much of its card.
 
         Libraries do not give all memory back between trials.
         """
-        if leaving or memory_of(worker.process.pid or 0) > MEMORY_PER_WORKER:
-            self._workers[self._workers.index(worker)] = None
-            self._end(worker)
+        grown = self._sharing.grown(memory_of(worker.process.pid or 0))
+        if leaving or grown or self._sharing.too_wide(worker.seat):
+            self._dismiss(worker)
 
-    def _lost(self, worker: _Worker) -> Result:
+    def _dismiss(self, worker: Worker) -> None:
+        """End a worker; its slot is free for a new one."""
+        self._workers[worker.slot] = None
+        worker.end()
+
+    def _lost(self, worker: Worker) -> Result:
         if self._stopping:
             return Result("interrupted", now())
         code, last_words = worker.process.exitcode, ""
-        cause = _cause_of_death(code)
+        cause = cause_of_death(code)
         with contextlib.suppress(OSError):  # the log says what a library said at the end
             said = worker.log.read_bytes()[worker.log_start :]
             last_words = said.decode(errors="replace")[-_LAST_WORDS:]
@@ -269,19 +284,3 @@ class LocalExecutor:
             message=f"its worker was {cause}",
             traceback=last_words,
         )
-
-    def _end(self, worker: _Worker) -> None:
-        worker.process.kill()
-        worker.process.join(_EXIT)  # one that a device holds up in the kernel never runs again
-        worker.connection.close()
-        worker.log.unlink(missing_ok=True)
-
-
-def _cause_of_death(code: int | None) -> str:
-    if code is None:
-        return "cut off from its driver"
-    if code >= 0:
-        return f"ended with code {code}"
-    with contextlib.suppress(ValueError):  # a signal without a name
-        return f"killed by {signal.Signals(-code).name}"
-    return f"killed by signal {-code}"

@@ -1,19 +1,30 @@
-"""Cores, GPUs and memory of this machine, and how many workers it can hold."""
+"""Cores, GPUs and memory of this machine."""
 
 import contextlib
 import importlib.util
 import os
 import platform
 import shutil
+import stat
 import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ec_sweep.errors import EcsweepError
 
 _BACKENDS = {"tensorflow": "tensorflow", "jax": "'ecsweep[jax]'", "torch": "torch"}
 """What Keras can compute with here, and what installs it."""
-MEMORY_PER_WORKER = 2_500_000_000
-"""Bytes that a worker is reckoned to need: TensorFlow, and the single CNN at paper scale."""
+_NO_LIMIT = 1 << 60
+"""Bytes from which on a limit of memory is none."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """The memory of a GPU, in bytes."""
+
+    total: int
+    free: int
 
 
 def visible_gpus() -> list[str]:
@@ -55,15 +66,67 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def default_workers() -> int:
-    """Return how many workers this machine can hold: one a GPU, else one a core.
-
-    On CPUs several single-threaded workers beat one with many threads.
-    """
+def available_memory() -> int:
+    """Return the bytes that new processes could take: the machine's, or a container's if less."""
     import psutil
 
-    in_memory = int(psutil.virtual_memory().available // MEMORY_PER_WORKER)
-    return max(1, min(len(visible_gpus()) or usable_cores(), in_memory))
+    return min([int(psutil.virtual_memory().available), *_left_in_groups()])
+
+
+def _left_in_groups(root: Path = Path("/sys/fs/cgroup")) -> list[int]:
+    """Return what the control groups of this process, which a container is, leave it."""
+    left = []
+    names = (  # of version 2 and 1
+        ("0::", root, "memory.max", "memory.current", "inactive_file"),
+        (":memory:", root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes",
+         "total_inactive_file"),
+    )  # fmt: skip
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            for sign, top, limit, usage, cache in names:
+                if sign in line:
+                    own = top / line.partition(sign)[2].lstrip("/")
+                    parents = [own, *own.parents]
+                    for group in parents[: parents.index(top) + 1]:
+                        left += _left_in(group, limit, usage, cache)
+    return left
+
+
+def _left_in(group: Path, limit: str, usage: str, cache: str) -> list[int]:
+    """Return what one group leaves, nothing when it sets no limit or is not to be seen."""
+    try:
+        most = int((group / limit).read_text())  # "max": none
+        used = int((group / usage).read_text())
+        lines = (group / "memory.stat").read_text().splitlines()
+    except (OSError, ValueError):
+        return []
+    given_back = sum(int(line.split()[1]) for line in lines if line.split()[0] == cache)
+    return [max(0, most - used + given_back)] if most < _NO_LIMIT else []
+
+
+def cards(gpus: Sequence[str]) -> list[Card | None]:
+    """Return the memory of GPUs, ``None`` where it cannot be told (a part of one, say)."""
+    fields = "index,uuid,memory.total,memory.free"
+    query = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
+    found: dict[str, Card] = {}
+    with contextlib.suppress(OSError, subprocess.SubprocessError, ValueError):
+        listed = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30)
+        for line in listed.stdout.splitlines():
+            index, uuid, total, free = (field.strip() for field in line.split(","))
+            found[index] = found[uuid] = Card(int(total) << 20, int(free) << 20)
+    return [found.get(gpu.strip()) for gpu in gpus]
+
+
+def mps_runs() -> bool:
+    """Whether CUDA's Multi-Process Service runs, by the pipe that controls it.
+
+    It lets kernels of several processes run at once. Whoever owns the machine
+    starts it; CUDA finds it without our doing.
+    """
+    folder = os.environ.get("CUDA_MPS_PIPE_DIRECTORY") or "/tmp/nvidia-mps"
+    with contextlib.suppress(OSError):
+        return stat.S_ISFIFO((Path(folder) / "control").stat().st_mode)
+    return False
 
 
 def memory_of(pid: int) -> int:

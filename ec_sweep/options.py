@@ -11,6 +11,7 @@ from ec_sweep.errors import EcsweepError
 
 if TYPE_CHECKING:
     from ec_sweep.planning import Place
+    from ec_sweep.sharing import Asked
     from ec_sweep.spec import Request
 
 Home = Annotated[
@@ -116,6 +117,27 @@ def check_range(option: str, value: int | None, highest: int, lowest: int = 1) -
     """Raise an error when a number given lies outside ``lowest`` to ``highest``."""
     if value is not None and not lowest <= value <= highest:
         raise EcsweepError(f"{option} must be from {lowest} to {highest}. Received: {value}.")
+
+
+def sharing(workers: int | None, threads: int | None, gpu_share: str, executor: str) -> "Asked":
+    """Return what is asked for about workers; what this machine cannot give is an error."""
+    from ec_sweep.machine import visible_gpus
+    from ec_sweep.sharing import Asked
+
+    check_range("--workers", workers, 1024)
+    check_range("--threads-per-worker", threads, 1024)
+    share = None if gpu_share == "auto" else int(gpu_share) if gpu_share.isdecimal() else 0
+    if share is not None and not 1 <= share <= 64:
+        raise EcsweepError(
+            f"--gpu-share must be auto or a whole number from 1 to 64. Received: {gpu_share!r:.80}."
+        )
+    for option, value in (("--workers", workers), ("--gpu-share", share)):
+        if value and executor == "inline":
+            raise EcsweepError(f"--executor inline runs one trial at a time: leave {option} out.")
+    asked = Asked(workers, threads, share)
+    if share:
+        asked.check(visible_gpus())
+    return asked
 
 
 def seconds(option: str, text: str) -> float:

@@ -37,6 +37,7 @@ class Progress(ABC):
     def started(self, cell: Cell) -> None:
         """Show that an attempt at a cell has begun."""
         self._running[str(cell.id)] = _Trial(cell, time.monotonic())
+        self._slots = max(self._slots, len(self._running))  # measurements may allow more
 
     def epoch(self, cell: Cell, epoch: int, metrics: Mapping[str, float]) -> None:
         """Show the metrics of an epoch."""

@@ -206,7 +206,7 @@ class Driver:
         while self._waiting and self._training < self._executor.slots:
             ahead = itertools.islice(self._waiting, _LOOK_AHEAD)
             place = self._executor.prefer([kind(c.model, c.hyperparameters) for c in ahead])
-            self._issue(self._waiting[place], parent, self._executor.slots)
+            self._issue(self._waiting[place], parent, self._executor.company)
             del self._waiting[place]
 
     def _draw(self) -> bool:
@@ -279,7 +279,9 @@ class Driver:
         self._proposer.ended(cell, result)
         self._display.ended(cell, result)
         if result.outcome == "interrupted" and result.failure:  # lost, or packed too tight
-            alone = result.failure == "oom" or running.attempt.concurrency < self._executor.slots
+            alone = (
+                result.failure == "oom" or running.attempt.concurrency == 1 < self._executor.company
+            )
             (self._alone if alone else self._waiting).appendleft(cell)
         elif result.outcome == "interrupted" and result.message:
             raise EcsweepError(f"{result.message}. Make room; the same command then goes on.")

@@ -32,15 +32,23 @@ Orders = Callable[[], Order | None]
 """Asked after every batch for what the driver wants; that also shows that the trial lives."""
 
 
-def configure(threads: int, deterministic: bool) -> None:
-    """Set up the backend, once per process and before anything is computed."""
+def configure(threads: int, deterministic: bool, gpu_memory: int | None = None) -> None:
+    """Set up the backend, once per process and before anything is computed.
+
+    ``gpu_memory`` are the bytes of a GPU that this process may take; without, it takes what it
+    needs. JAX reads its share from the environment.
+    """
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
         for gpu in tf.config.list_physical_devices("GPU"):
-            tf.config.experimental.set_memory_growth(gpu, True)
+            if gpu_memory is None:
+                tf.config.experimental.set_memory_growth(gpu, True)
+            else:
+                limit = tf.config.LogicalDeviceConfiguration(memory_limit=gpu_memory / 2**20)
+                tf.config.set_logical_device_configuration(gpu, [limit])
         if deterministic:
             tf.config.experimental.enable_op_determinism()
     gc.collect()

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from ec_sweep.attempts import AttemptFolder, Event, Order, Result, Task
+from ec_sweep.sharing import Seat
 
 _BEAT = 5.0
 """Seconds from one sign of life to the next."""
@@ -42,22 +43,19 @@ def serve(
     connection: Connection,
     driver: int,
     log: Path,
-    threads: int,
+    seat: Seat,
     deterministic: bool,
-    gpu: str | None,
 ) -> None:
     """Be a worker: train what arrives until the driver is gone."""
     _redirect_output(log)
     faulthandler.enable()
     _die_with(driver)
-    if gpu is not None:
-        os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as nvidia-smi counts
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    _take(seat)
     orders = _Orders(connection)
     try:
         with _hidden(_NOT_NEEDED):
             from ec_sweep import trial
-        trial.configure(threads, deterministic)
+        trial.configure(seat.threads, deterministic, seat.memory)
     except Exception as error:  # a broken installation: no cell's fault, so no trial's result
         traceback.print_exc()
         connection.send(CannotStart(f"{type(error).__name__}: {error}".splitlines()[0]))
@@ -132,6 +130,18 @@ def _hidden(packages: Sequence[str]) -> Iterator[None]:
     finally:
         for name in absent:
             del sys.modules[name]
+
+
+def _take(seat: Seat) -> None:
+    """Set what the backend reads from the environment when it is imported."""
+    wanted = seat.environment()
+    if "XLA_CLIENT_MEM_FRACTION" in os.environ:  # JAX refuses both
+        wanted.pop("XLA_PYTHON_CLIENT_MEM_FRACTION", None)
+    for name, value in wanted.items():
+        if name.startswith("CUDA"):
+            os.environ[name] = value
+        else:  # what the user has set holds
+            os.environ.setdefault(name, value)
 
 
 def _redirect_output(log: Path) -> None:

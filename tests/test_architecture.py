@@ -13,8 +13,8 @@ ORDER = """
     fields opening enzyme_files names transfers tabular fasta flatfile parquet headers formats
     records splits clustering merging cards sources importing
     recipes datasets labelling dividing packing building cell_data
-    stopping metrics saving attempts checkpoints evaluation failures estimating
-    networks training trial worker executors local_executor
+    stopping metrics saving attempts checkpoints evaluation failures calibrating sharing estimating
+    networks training trial worker worker_process executors local_executor
     ledger ledger_store mlflow_store stored logged_models tracking experiments
     holders server_lock locks recording pruning sampling plan study planning gone
     published report evidence claims analysis layouts leakage supplement tables drawing figures

@@ -15,6 +15,7 @@ from ec_sweep import app, hints, options, output, planning, spec
 from ec_sweep.errors import EcsweepError
 from ec_sweep.local_executor import LocalExecutor
 from ec_sweep.paths import Home
+from ec_sweep.sharing import Asked
 from tests.conftest import TINY_SWEEP, Ecsweep, new_home
 
 HEAVY = ("tensorflow", "keras", "mlflow", "optuna", "pandas", "ray", "numpy", "sklearn")
@@ -481,9 +482,10 @@ def test_slots_and_threads(
         planning.Place(Home(ecsweep.home)), str(path), spec.Request(), build=True
     )
     monkeypatch.setattr(app, "usable_cores", lambda: 4)
-    options = app.Options(workers=2)
+    options = app.Options(Asked(workers=2))
     executor = app._executor(
         Home(ecsweep.home), resolved, options, resolved.cells[:todo], app.Interrupts()
     )
     assert isinstance(executor, LocalExecutor)
-    assert (executor.slots, executor._threads) == (slots, threads)
+    assert (executor.slots, executor._sharing.threads) == (slots, threads)
+    assert executor.company == slots

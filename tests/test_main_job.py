@@ -14,11 +14,13 @@ from typing import Any
 import psutil
 import pytest
 
-from ec_sweep import datasets, local_executor
+from ec_sweep import datasets, local_executor, sharing
 from ec_sweep.attempts import Event, Result, Task
 from ec_sweep.hyperparameters import Hyperparameters
 from ec_sweep.local_executor import LocalExecutor
 from ec_sweep.paths import Home
+from ec_sweep.sharing import Layout, Seat
+from ec_sweep.worker_process import Worker
 from tests.conftest import Ecsweep, alive, kill, wait_for
 
 # Long enough to be caught in the middle, short enough to be finished afterwards.
@@ -169,12 +171,12 @@ def test_a_worker_that_has_grown_is_replaced(tmp_path: Path, finished: Ecsweep) 
     """Beyond a limit a fresh process takes over; messages and results go on as before."""
     (dataset,) = datasets.find(Home(finished.home), "enzyme")
     hp = Hyperparameters(length=40, train_size=32, filters=2, hidden=(4,), epochs=1)
-    executor = LocalExecutor(1, 1, tmp_path, "grown")
+    executor = LocalExecutor(Layout(1, 1), tmp_path, "grown")
     executor.start()
     pids, outcomes = [], []
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(local_executor, "MEMORY_PER_WORKER", 1)
+            patch.setattr(sharing, "RECYCLE_AT", 0.5)
             for name in ("first", "second"):
                 (tmp_path / name).mkdir()
                 task = Task(
@@ -202,7 +204,7 @@ def test_workers_that_hang_dawdle_or_are_ended_are_told_apart(
     hp = Hyperparameters(
         length=40, train_size=64, filters=2, hidden=(4,), epochs=100_000, early_stopping="none"
     )
-    executor = LocalExecutor(1, 1, tmp_path, "told-apart")
+    executor = LocalExecutor(Layout(1, 1), tmp_path, "told-apart")
     executor.start()
     said: list[Event | Result] = []
 
@@ -274,8 +276,8 @@ def test_running_out_of_memory_is_told_from_other_deaths(
     log = tmp_path / "worker.log"
     log.write_text("RESOURCE_EXHAUSTED in an earlier trial\n" + words)
     process: Any = SimpleNamespace(exitcode=code)
-    worker = local_executor._Worker(process, None, False, log, log_start=39)  # type: ignore[arg-type]
-    result = LocalExecutor(1, 1, tmp_path, "x")._lost(worker)
+    worker = Worker(process, None, False, log, 0, Seat(1), log_start=39)  # type: ignore[arg-type]
+    result = LocalExecutor(Layout(1, 1), tmp_path, "x")._lost(worker)
     assert result.failure == failure
     assert result.outcome == ("not_available" if failure == "oom" else "interrupted")
 

@@ -53,6 +53,10 @@ class ScriptedExecutor:
         self._tasks: list[Task] = []
         self.most = 0
 
+    @property
+    def company(self) -> int:
+        return self.slots
+
     def start(self) -> None: ...
     def release(self) -> None: ...
     def stop(self) -> None: ...
