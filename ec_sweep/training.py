@@ -14,36 +14,16 @@ from ec_sweep.attempts import Event, Task, now
 from ec_sweep.checkpoints import Array, Checkpoint, Position, UnreadableError
 from ec_sweep.evaluation import Part
 from ec_sweep.failures import Diverged
+from ec_sweep.feeding import Batches
 
+_VALIDATED_AT_ONCE = 128
+"""Sequences, whatever the batch size of training: weights are read once for all of them."""
 _EPOCH_METRICS = {
     "train_loss": "loss",
     "train_accuracy": "accuracy",
     "val_loss": "val_loss",
     "val_accuracy": "val_accuracy",
 }
-
-
-class Batches(keras.utils.PyDataset):  # type: ignore[misc] # Keras has no types
-    """Training batches, in an order that seed and epoch alone decide."""
-
-    def __init__(self, part: Part, batch_size: int, seed: int, first: int = 0) -> None:
-        """Leave out the batches before ``first``, which another attempt has trained on."""
-        super().__init__()
-        self._part, self._batch_size, self._seed, self._first = part, batch_size, seed, first
-        self.start_epoch(0)
-
-    def __len__(self) -> int:
-        return math.ceil(len(self._order) / self._batch_size) - self._first
-
-    def __getitem__(self, index: int) -> tuple[Any, Any]:
-        start = (self._first + index) * self._batch_size
-        rows = self._order[start : start + self._batch_size]
-        return self._part.tokens[rows], self._part.labels[rows]
-
-    def start_epoch(self, epoch: int) -> None:
-        """Shuffle for an epoch, counted from 0."""
-        generator = np.random.default_rng([self._seed, epoch])
-        self._order = generator.permutation(len(self._part.labels))
 
 
 class Training(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no types
@@ -103,23 +83,20 @@ class Training(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no t
             self._at.compiled.append(epoch + 1)
         self._batches = Batches(self._train, self._hp.batch_size, self._task.seed, first)
         self.model.fit(
-            self._batches,
-            validation_data=(self._valid.tokens, self._valid.labels),
-            validation_batch_size=self._hp.batch_size,
+            self._batches.fed(),
+            validation_data=Batches(self._valid, _VALIDATED_AT_ONCE).fed(),
             initial_epoch=epoch,
             # What is left of an epoch is a data set of its own: its length is another.
             epochs=epoch + 1 if first else self._hp.epochs,
             callbacks=[self],
-            shuffle=False,  # Keras would shuffle the batches by a state that no seed here decides
+            shuffle=False,  # Keras would shuffle batches by a state that no seed here decides
             verbose=0,
         )
 
     def _finish_epoch(self) -> None:
         """Validate after an epoch that an earlier attempt has trained to its end."""
         found = self.model.evaluate(
-            self._valid.tokens,
-            self._valid.labels,
-            batch_size=self._hp.batch_size,
+            Batches(self._valid, _VALIDATED_AT_ONCE).fed(),
             callbacks=[self],
             return_dict=True,
             verbose=0,

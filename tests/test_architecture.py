@@ -14,7 +14,7 @@ ORDER = """
     records splits clustering merging cards sources importing
     recipes datasets labelling dividing packing building cell_data
     stopping metrics saving attempts checkpoints evaluation failures calibrating sharing estimating
-    networks training trial worker worker_process executors local_executor
+    networks feeding training trial worker worker_process executors local_executor
     ledger ledger_store mlflow_store stored logged_models tracking experiments
     holders server_lock locks recording pruning sampling plan study planning gone
     published report evidence claims analysis layouts leakage supplement tables drawing figures
@@ -57,7 +57,14 @@ def test_only_workers_know_keras() -> None:
     """TensorFlow is imported in workers alone."""
     for module in ORDER:
         heavy = {name for name in imports(module) if name.split(".")[0] in ("keras", "tensorflow")}
-        assert not heavy or module in ("recurrence", "models", "networks", "training", "trial")
+        assert not heavy or module in (
+            "recurrence",
+            "models",
+            "networks",
+            "feeding",
+            "training",
+            "trial",
+        )
     assert not {n for n in imports("models", top_level_only=True) if n.startswith("keras")}
 
 
