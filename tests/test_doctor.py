@@ -574,7 +574,8 @@ def test_a_study_whose_driver_was_killed_is_repaired(ecsweep: Ecsweep) -> None:
     """With real workers: everything ends as interrupted, and the study goes on."""
     import psutil
 
-    driver = ecsweep.start("study", "tiny", "--workers", "1")
+    long = ("--set", "epochs=2000", "--set", "early_stopping=none")
+    driver = ecsweep.start("study", "tiny", "--workers", "1", *long)
     path = ecsweep.home / "mlruns" / "work"
     wait_for(lambda: list(path.glob("*/events.jsonl")))
     workers = [child.pid for child in psutil.Process(driver.pid).children(recursive=True)]
