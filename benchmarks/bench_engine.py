@@ -11,7 +11,6 @@ of their own. Then times the commands that read such a home. Prints Markdown for
 
 import argparse
 import contextlib
-import importlib.metadata
 import itertools
 import os
 import sqlite3
@@ -26,6 +25,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
+import libraries
 import numpy as np
 import psutil
 
@@ -94,7 +94,8 @@ def measure(root: Path, cells: int, workers: int, raw_runs: int) -> None:
         start = time.perf_counter()
         ecsweep(home, *command.split())
         print(f"| `ecsweep {command}`, afterwards | {time.perf_counter() - start:.1f} s |")
-    print(f"\n{machine.description()}; {versions()}")
+    versions = libraries.versions("mlflow", "optuna", "sqlalchemy", "scikit-learn", "tensorflow")
+    print(f"\n{machine.description()}; {versions}, SQLite {sqlite3.sqlite_version}")
 
 
 def ecsweep(home: Path, *arguments: str) -> None:
@@ -308,14 +309,6 @@ def table(
     return "\n".join(
         ["| what | measured |", "|---|---|", *(f"| {k} | {v} |" for k, v in rows.items())]
     )
-
-
-def versions() -> str:
-    """Return Python's version and those of the libraries that count here."""
-    names = ("mlflow", "optuna", "sqlalchemy", "scikit-learn", "tensorflow")
-    found = [f"{name} {importlib.metadata.version(name)}" for name in names]
-    own = [f"Python {sys.version.split()[0]}", f"SQLite {sqlite3.sqlite_version}"]
-    return ", ".join([*own, *found])
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ What has no time left after --minutes is left out and said so. Prints Markdown.
 
 import argparse
 import dataclasses
-import importlib.metadata
 import importlib.util
 import json
 import math
@@ -39,11 +38,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 if not importlib.util.find_spec("tensorflow"):
     os.environ.setdefault("KERAS_BACKEND", "jax")
 
+import libraries
 import synthetic
 
-from ec_sweep import machine, published, spec
+from ec_sweep import local_executor, machine, published, spec
 from ec_sweep.attempts import Event, Result, Task
 from ec_sweep.hyperparameters import Hyperparameters
+from ec_sweep.models import MODELS
+from ec_sweep.sharing import Layout
 
 PAPER_SIZES = {"train": 24_839, "valid": 8_578, "test": 8_578}
 """Sequences of dataset 1."""
@@ -52,12 +54,10 @@ PAPER_STEPS = {"enzyme": 777, "ec37": 9_922}
 PAPER_TABLES = {"enzyme": (5, 7), "ec37": (6, 7)}
 """Tables that print seconds per epoch, of each dataset."""
 CLASSES = 2
-MODELS = ("cnn", "complex-cnn", "lstm", "gru", "cnn-lstm", "cnn-gru", "complex-cnn-lstm")
+NETWORKS = [name for name, model in MODELS.items() if model.is_network]
 SWEEPS = {"table3": "cnn-filters", "table2": "rnn-units"}
 EPOCHS = 4
 """Of each trial of the part ``epochs``; the first one compiles and is not counted."""
-OF_THE_CARD = 0.9
-"""Share of its memory that workers divide among themselves."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,20 +80,6 @@ FULL = Size(1000, 128, 50, (512, 512), {False: 777, True: 60}, PAPER_SIZES, 150)
 QUICK = Size(24, 8, 4, (8, 8), {False: 4, True: 4}, dict.fromkeys(PAPER_SIZES, 64), 60)
 
 
-def executor(slots: int, threads: int, logs: Path) -> Any:
-    """Return ecsweep's local executor with so many workers that share one card."""
-    from ec_sweep import local_executor
-
-    if importlib.util.find_spec("ec_sweep.sharing"):
-        from ec_sweep.sharing import Layout
-
-        gpus = tuple(machine.visible_gpus()[:1])
-        frame = Layout(slots, threads, gpus, on_card=slots, fixed=True)
-        return local_executor.LocalExecutor(frame, logs, "bench-gpu")
-    os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{OF_THE_CARD / slots:.4f}"  # read by JAX
-    return local_executor.LocalExecutor(slots, threads, logs, "bench-gpu")
-
-
 class Pool:
     """Some of ecsweep's own workers on the card, and what they say of their trials."""
 
@@ -102,7 +88,9 @@ class Pool:
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(root / "compiled")
         logs = root / f"logs-{slots}"
         logs.mkdir(parents=True, exist_ok=True)
-        self._executor = executor(slots, max(1, machine.usable_cores() // slots), logs)
+        threads, gpus = max(1, machine.usable_cores() // slots), tuple(machine.visible_gpus()[:1])
+        frame = Layout(slots, threads, gpus, on_card=slots, fixed=True)
+        self._executor = local_executor.LocalExecutor(frame, logs, "bench-gpu")
         self._executor.start()
 
     def run(self, tasks: list[Task], until: float) -> tuple[dict[str, list[Event]], list[Result]]:
@@ -311,23 +299,12 @@ def rates_here(models: Iterable[str], size: Size) -> None:
 
 def device() -> str:
     """Return the card, its driver, and whether its processes share it by MPS."""
-    import psutil
-
     if not shutil.which("nvidia-smi"):
         return "no GPU: figures are this processor's"
     query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     said = subprocess.run(query, capture_output=True, text=True, check=False).stdout
-    names = [process.info["name"] or "" for process in psutil.process_iter(["name"])]
-    mps = any(name.startswith("nvidia-cuda-mps") for name in names)
-    return f"{'; '.join(said.splitlines())}; CUDA MPS {'runs' if mps else 'does not run'}"
-
-
-def versions() -> str:
-    """Return Python's version and those of the libraries that count here."""
-    names = ("keras", "jax", "tensorflow", "torch", "numpy")
-    found = [f"{n} {importlib.metadata.version(n)}" for n in names if importlib.util.find_spec(n)]
-    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
-    return ", ".join([f"backend {backend}", f"Python {sys.version.split()[0]}", *found])
+    mps = "runs" if machine.mps_runs() else "does not run"
+    return f"{'; '.join(said.splitlines())}; CUDA MPS {mps}"
 
 
 def main() -> None:
@@ -335,7 +312,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--parts", default="epochs,table3,table2")
     parser.add_argument("--minutes", type=float, default=math.inf)
-    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--models", default=",".join(NETWORKS))
     parser.add_argument("--packs", default="1,2,4,8,16")
     parser.add_argument("--workers", type=int, default=8, help="that train a table's cells")
     parser.add_argument("--table-epochs", type=int, default=30, help="fewer are scaled to 30")
@@ -347,7 +324,10 @@ def main() -> None:
         rates_here(options.models.split(","), size)
         return
     until = time.monotonic() + 60 * options.minutes
-    print(f"## On a GPU ({date.today()})\n\n{device()}; {machine.description()}; {versions()}.")
+    versions = libraries.versions("keras", "jax", "tensorflow", "torch", "numpy")
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    print(f"## On a GPU ({date.today()})\n")
+    print(f"{device()}; {machine.description()}; backend {backend}, {versions}.")
     if options.quick:
         print("\nTiny sizes: figures mean nothing.")
     parts = options.parts.split(",")

@@ -20,7 +20,6 @@ one, which traces and compiles, is told apart. Prints Markdown for docs/benchmar
 
 import argparse
 import dataclasses
-import importlib.metadata
 import itertools
 import json
 import os
@@ -38,6 +37,7 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import floors
+import libraries
 import numpy as np
 import synthetic
 
@@ -274,7 +274,8 @@ def measure(cases: list[list[Case]]) -> None:
     rates = child(core, "tensorflow", "--rates", encoded)
     if isinstance(rates, str):
         raise SystemExit(f"the machine's rates: {rates}")
-    print(f"## Training steps ({date.today()})\n\n{machine.description()}; {versions()}.")
+    versions = libraries.versions("tensorflow", "keras", "jax", "numpy")
+    print(f"## Training steps ({date.today()})\n\n{machine.description()}; {versions}.")
     print(f"Rates of {rates['words']}.\n")
     print("| network | length | floor, ms | way | CPU ms a step: median (least to most) "
           "| wall ms a step | CPU over floor | first round adds, s |")  # fmt: skip
@@ -315,13 +316,6 @@ def _print_best(best: list[tuple[Case, float, str, dict[str, float]]]) -> None:
 
 def _row(times: list[float]) -> str:
     return f"{statistics.median(times):.1f} ({min(times):.1f} to {max(times):.1f})"
-
-
-def versions() -> str:
-    """Return Python's version and those of the libraries that count here."""
-    names = ("tensorflow", "keras", "jax", "numpy")
-    found = [f"{name} {importlib.metadata.version(name)}" for name in names]
-    return ", ".join([f"Python {sys.version.split()[0]}", *found])
 
 
 def main() -> None:

@@ -31,12 +31,10 @@ Markdown for docs/benchmarks.md; the last line names the folder of logs, databas
 """
 
 import argparse
-import contextlib
 import datetime
 import importlib.metadata
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -48,6 +46,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import libraries
 import numpy as np
 import recorded_times
 import yaml
@@ -414,14 +413,8 @@ def slug(name: str) -> str:
 def about() -> str:
     """Return date, machine and versions."""
     names = ("tensorflow", "keras", "keras-tuner", "optuna", "mlflow", "numpy")
-    found = []
-    for name in names:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found.append(f"{name} {importlib.metadata.version(name)}")
     today = datetime.date.today().isoformat()
-    return f"{today}; {machine.description()}; Python {platform.python_version()}, " + ", ".join(
-        found
-    )
+    return f"{today}; {machine.description()}; {libraries.versions(*names)}"
 
 
 if __name__ == "__main__":

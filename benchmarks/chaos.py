@@ -12,7 +12,6 @@ what is left. Prints Markdown for docs/reliability.md; exits 1 if any count is n
 
 import argparse
 import contextlib
-import importlib.metadata
 import json
 import os
 import platform
@@ -33,6 +32,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import check_home
+import libraries
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -691,12 +691,11 @@ def by_moment(target: Target, moment: str) -> int:
 
 def machine() -> str:
     """Say on what machine and with which versions this was run."""
-    packages = ("tensorflow", "keras", "optuna", "mlflow", "sqlalchemy")
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    versions = libraries.versions("tensorflow", "keras", "optuna", "mlflow", "sqlalchemy")
     memory = psutil.virtual_memory().total / 2**30
     return (
         f"{os.cpu_count()} cores, {memory:.0f} GiB, {platform.platform()}, "
-        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {versions}."
+        f"{versions}, SQLite {sqlite3.sqlite_version}."
     )
 
 
