@@ -128,7 +128,7 @@ def _held_back() -> Iterator[None]:
         os.dup2(aside.fileno(), 2)
         try:
             yield
-        except Exception:
+        except Exception:  # whatever it is: what TensorFlow said before may be the reason
             aside.seek(0)
             os.write(kept, aside.read())
             raise

@@ -48,7 +48,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc] # Keras has no types
             return self
         import tensorflow as tf
 
-        tokens, labels = self[0]
+        tokens, labels = self._part.tokens, self._part.labels
         pipeline = tf.data.Dataset.from_generator(
             self._each,
             output_signature=(

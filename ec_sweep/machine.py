@@ -15,6 +15,8 @@ from ec_sweep.errors import EcsweepError
 
 _BACKENDS = {"tensorflow": "tensorflow", "jax": "'ecsweep[jax]'", "torch": "torch"}
 """What Keras can compute with here, and what installs it."""
+_MPS_PIPES = "/tmp/nvidia-mps"
+"""Where CUDA itself looks for the pipes of its Multi-Process Service, unless told otherwise."""
 _NO_LIMIT = 1 << 60
 """Bytes from which on a limit of memory is none."""
 
@@ -123,7 +125,7 @@ def mps_runs() -> bool:
     It lets kernels of several processes run at once. Whoever owns the machine
     starts it; CUDA finds it without our doing.
     """
-    folder = os.environ.get("CUDA_MPS_PIPE_DIRECTORY") or "/tmp/nvidia-mps"
+    folder = os.environ.get("CUDA_MPS_PIPE_DIRECTORY") or _MPS_PIPES
     with contextlib.suppress(OSError):
         return stat.S_ISFIFO((Path(folder) / "control").stat().st_mode)
     return False

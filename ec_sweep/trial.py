@@ -105,8 +105,11 @@ def _train_and_test(
     task: Task, report: Callable[[Event], None], check: Callable[[], None]
 ) -> Result:
     folder = AttemptFolder(task.folder)
+    is_network = MODELS[task.model].is_network
+    if not is_network:
+        networks.forget()  # its memory would count as this trial's
     machine.reset_peak_memory()
-    if not MODELS[task.model].is_network:
+    if not is_network:
         report(Event(now(), environment=_environment("false")))
         return estimating.fit_and_test(task, folder, report, check)
     network = networks.get(task)

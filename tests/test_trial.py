@@ -493,6 +493,14 @@ def test_baselines_learn_real_proteins(runner: Runner) -> None:
         assert result.metrics["test_accuracy"] > 0.6  # 400 sequences: chance stays below 0.57
 
 
+def test_a_baseline_is_measured_without_the_network_before_it(runner: Runner) -> None:
+    """The memory that a worker keeps a network in is none of the next trial's."""
+    runner.run(name="network")
+    assert networks._kept is not None
+    assert runner.run(name="baseline", model="composition").outcome == "complete"
+    assert networks._kept is None
+
+
 def test_a_class_without_training_sequences_is_never_predicted(
     runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
