@@ -72,6 +72,7 @@ def load(folder: Path) -> Classifier:
     """
     about, weights = saving.read_about(folder), saving.read_weights(folder)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # where there is no GPU it says so each time
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as in training (`ec_sweep.trial`)
     model = MODELS[about.model].build(about.hyperparameters, len(about.classes))
     try:
         return Classifier(about, _with_weights(about, model, weights))
