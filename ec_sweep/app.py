@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ec_sweep import checkpoints, gone, hints
 from ec_sweep.attempts import Limits
+from ec_sweep.display import Display
 from ec_sweep.errors import EcsweepError
 from ec_sweep.executors import Executor, InlineExecutor
 from ec_sweep.experiments import open_tracker, tracked_studies
@@ -24,7 +25,7 @@ from ec_sweep.recording import Recorder, remove_logs
 from ec_sweep.sampling import open_proposer
 from ec_sweep.sharing import Asked, layout
 from ec_sweep.spec import Cell
-from ec_sweep.study import Display, Driver
+from ec_sweep.study import Driver
 from ec_sweep.tracking import Tracker
 
 

@@ -6,6 +6,7 @@ lock is held belongs to a living worker.
 
 import contextlib
 import json
+import math
 import shutil
 import time
 from collections.abc import Iterator
@@ -45,6 +46,8 @@ class Task:
     """Seconds that this attempt may take."""
     about: About | None = None
     """What the trained model is to say of itself; ``None``: it is not saved."""
+    to_beat: float = -math.inf
+    """Validation accuracy of the best cell of its dataset that is complete, as far as known."""
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def fit_and_test(
         "fit_seconds": seconds, "epoch_seconds_median": seconds, "epochs_run": 1, "best_epoch": 1,
     }  # fmt: skip
     final |= evaluation.test(parts["test"], predict, predict, folder, 1)
-    saving.save(folder.model, task.about, weights, epoch, final)
+    saving.save(folder.model, task.about, weights, epoch, final, task.to_beat)
     final["test_loss_best"], final["test_accuracy_best"] = (
         final["test_loss"], final["test_accuracy"],
     )  # fmt: skip

@@ -79,9 +79,13 @@ def save(
     weights: Callable[[], Sequence[Array]],
     last: Mapping[str, float],
     final: Mapping[str, float],
+    to_beat: float,
 ) -> None:
-    """Write a trial's model, if it is wanted, with the accuracies that it has reached."""
-    if about is not None:
+    """Write a trial's model, if it is wanted, with the accuracies that it has reached.
+
+    One that is known not to be the best is not: it would be written, sent and thrown away.
+    """
+    if about is not None and (about.keep == "all" or last["val_accuracy"] > to_beat):
         about = dataclasses.replace(
             about, val_accuracy=last["val_accuracy"], test_accuracy=final["test_accuracy"]
         )

@@ -6,14 +6,15 @@ one whose databases are away for a while tries again.
 """
 
 import itertools
+import math
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from ec_sweep import checkpoints
 from ec_sweep.attempts import AttemptFolder, Event, Limits, Result, Task
+from ec_sweep.display import Display
 from ec_sweep.errors import EcsweepError, StudyStoppedError
 from ec_sweep.executors import Executor, Message
 from ec_sweep.ledger import LOST_AT_MOST, Attempt, Ledger, lost_in_a_row, state_of
@@ -23,7 +24,7 @@ from ec_sweep.paths import Home
 from ec_sweep.plan import Plan
 from ec_sweep.recording import Recorder
 from ec_sweep.sampling import Proposer
-from ec_sweep.spec import Cell
+from ec_sweep.spec import Cell, Data
 from ec_sweep.tracking import Tracker
 
 _UNLIMITED = Limits()
@@ -32,26 +33,6 @@ SAME_ERROR_AT_MOST = 3
 _POLL = 0.2  # seconds between looks at Ctrl-C
 _CHECK_LOCK = 30.0  # seconds between looks at the study's lock
 _LOOK_AHEAD = 100  # waiting cells among which one is looked for that suits a worker
-
-
-class Display(Protocol):
-    """What watches a study and shows it."""
-
-    def started(self, cell: Cell) -> None:
-        """Show that an attempt at a cell has begun."""
-        ...
-
-    def epoch(self, cell: Cell, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Show the metrics of an epoch."""
-        ...
-
-    def ended(self, cell: Cell, result: Result) -> None:
-        """Show how an attempt ended."""
-        ...
-
-    def note(self, text: str) -> None:
-        """Show a line of text."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -97,6 +78,7 @@ class Driver:
         self._alone: deque[Cell] = deque()
         self._history: dict[str, list[Attempt]] = {}
         self._errors: defaultdict[str, set[str]] = defaultdict(set)
+        self._best: dict[Data, float] = {}
         self._asked = 0
 
     def run(self, cells: Sequence[Cell], parent: str, interrupts: Callable[[], int]) -> None:
@@ -132,7 +114,16 @@ class Driver:
             if self._asked and self._outage.reason and not self._training:
                 self._leave_to_the_next()
             if self._running or self._outage.reason:
-                self._said.extend(self._executor.poll(_POLL))
+                self._listen()
+
+    def _listen(self) -> None:
+        """Take in what trials say; it is recorded afterwards, when the next ones are under way."""
+        for message in self._executor.poll(_POLL):
+            self._said.append(message)
+            content = message.content
+            if isinstance(content, Result) and content.outcome == "complete":
+                data = self._running[message.run_id].cell.data
+                self._best[data] = max(content.value or 0.0, self._best.get(data, -math.inf))
 
     @property
     def _more(self) -> bool:
@@ -245,6 +236,7 @@ class Driver:
                 checkpoint_every=self._limits.checkpoint_every,
                 timeout=self._limits.timeout,
                 about=self._plan.about(cell, self._limits.save_models),
+                to_beat=self._best.get(cell.data, -math.inf),
             )
         )
         self._display.started(cell)

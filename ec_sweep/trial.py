@@ -143,7 +143,7 @@ def _fit_network(
         training.keep()
         raise
     # Before the best epoch's weights replace those that the tables tell of.
-    saving.save(folder.model, task.about, model.get_weights, training.last, final)
+    saving.save(folder.model, task.about, model.get_weights, training.last, final, task.to_beat)
     final |= _test_best(model, batch_size, test, training, final)
     final["parameters"] = model.count_params()
     final["peak_memory_mb"] = machine.peak_memory_mb()

@@ -16,7 +16,7 @@ ORDER = """
     stopping metrics saving attempts checkpoints evaluation failures calibrating sharing estimating
     networks feeding training trial worker worker_process executors local_executor
     ledger ledger_store mlflow_store stored logged_models tracking experiments
-    holders server_lock locks recording pruning sampling plan study planning gone
+    holders server_lock locks recording pruning sampling plan display study planning gone
     published report evidence claims analysis layouts leakage supplement tables drawing figures
     pictures publishing progress
     findings doctor_files doctor_models doctor_tracking doctor_studies doctor

@@ -48,7 +48,14 @@ def script(task: Task) -> Result:
     last = {"val_accuracy": accuracy}
     (task.folder / "predictions.npz").write_bytes(predictions())
     weights = [np.full(3, task.hyperparameters.filter_size, np.float32)]
-    saving.save(AttemptFolder(task.folder).model, task.about, lambda: weights, last, result.metrics)
+    saving.save(
+        AttemptFolder(task.folder).model,
+        task.about,
+        lambda: weights,
+        last,
+        result.metrics,
+        task.to_beat,
+    )
     return result
 
 
@@ -88,6 +95,22 @@ def test_the_best_model_by_validation_accuracy_stays(setup: Setup) -> None:
     setup.drive(script, limits=Limits(save_models="best"))
     check(setup, [3])
     setup.check_consistent()
+
+
+def test_a_model_that_is_beaten_already_is_not_written(setup: Setup) -> None:
+    """Its weights would be written and thrown away; where all are kept, it is written."""
+    written: dict[str, list[int]] = {"best": [], "all": []}
+    for keep in ("best", "all"):
+
+        def spy(task: Task, keep: Any = keep) -> Result:
+            result = script(task)
+            if saving.exists(AttemptFolder(task.folder).model):
+                written[keep].append(task.hyperparameters.filter_size)
+            return result
+
+        setup.ledger.forget([str(cell.id) for cell in setup.cells])
+        setup.drive(spy, limits=Limits(save_models=keep))
+    assert written == {"best": [2, 3], "all": [2, 3, 4, 5]}
 
 
 def test_all_models_stay_where_all_are_asked_for(setup: Setup) -> None:
@@ -330,6 +353,7 @@ def served(finished: Ecsweep, tmp_path_factory: pytest.TempPathFactory) -> Itera
         port = probe.getsockname()[1]
     log = tmp_path_factory.mktemp("serving") / "log"
     uri = f"sqlite:///{finished.home}/mlruns/mlflow.db"
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # uvicorn's too
     with log.open("wb") as file:
         server = subprocess.Popen(
             [
@@ -337,7 +361,7 @@ def served(finished: Ecsweep, tmp_path_factory: pytest.TempPathFactory) -> Itera
                 "--env-manager", "local", "--host", "127.0.0.1", "--port", str(port),
                 "--workers", "1",
             ],
-            env={**os.environ, "MLFLOW_TRACKING_URI": uri},
+            env={**os.environ, "MLFLOW_TRACKING_URI": uri, "PATH": programs},
             stdout=file, stderr=file, start_new_session=True,
         )  # fmt: skip
 
