@@ -3,7 +3,7 @@
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ec_sweep import checkpoints, gone, hints
@@ -15,12 +15,14 @@ from ec_sweep.experiments import open_tracker, tracked_studies
 from ec_sweep.ledger import Ledger
 from ec_sweep.ledger_store import open_ledger
 from ec_sweep.local_executor import LocalExecutor
+from ec_sweep.locations import Location
 from ec_sweep.locks import StudyLock, study_lock
 from ec_sweep.machine import usable_cores, visible_gpus
 from ec_sweep.paths import Home
 from ec_sweep.plan import cells_to_run
 from ec_sweep.planning import Place, Resolved, StudyStatus, plan_document, status, sweep_files
 from ec_sweep.publishing import Publisher
+from ec_sweep.ray_executor import RayExecutor, Wanted
 from ec_sweep.recording import Recorder, remove_logs
 from ec_sweep.sampling import open_proposer
 from ec_sweep.sharing import Asked, layout
@@ -65,6 +67,10 @@ class Options:
     limits: Limits = field(default_factory=Limits)
     silence: float = 1800
     """Seconds after which a worker that says nothing is taken for hung."""
+    cluster: Wanted = field(default_factory=Wanted)
+    """What is asked of a Ray cluster, where trials run on one."""
+    artifacts: str | None = None
+    """The place that all machines of a cluster reach, by its address."""
     wait: Callable[[str], None] | None = None
     """Told what a study waits for that another driver runs; ``None``: it does not wait."""
 
@@ -137,11 +143,13 @@ class _Session:
     ) -> None:
         """Repair what earlier drivers left, and run what is not done."""
         home, resolved, tracker = self.place.home, self.resolved, self.tracker
+        location = _location(options, resolved.name)
+        executor.settle()
         parent = tracker.open_parent(resolved.sweep.title)
         plan_name = tracker.store_plan(parent, plan_document(resolved))
         for dataset in resolved.datasets.values():
             tracker.store_card(parent, dataset.card)
-        Recorder(home, resolved.name, self.ledger, tracker).repair()
+        Recorder(home, resolved.name, self.ledger, tracker, location).repair()
         attempts = self.ledger.attempts()
         proposer = open_proposer(
             resolved.cells, resolved.sampled, resolved.sweep.pruner, attempts,
@@ -155,7 +163,7 @@ class _Session:
             executor.note = display.note
             driver = Driver(
                 home, plan, self.ledger, tracker, executor, display, proposer,
-                options.limits, self.held.check,
+                options.limits, self.held.check, location,
             )  # fmt: skip
             driver.run(todo, parent, interrupts)
 
@@ -218,20 +226,32 @@ def forget(place: Place, resolved: Resolved, cell: str | None) -> int:
     return len(gone)
 
 
+def _location(options: Options, study: str) -> Location | None:
+    return Location(options.artifacts, study) if options.artifacts else None
+
+
 def _executor(
     home: Home, resolved: Resolved, options: Options, todo: Sequence[Cell], interrupts: Interrupts
 ) -> Executor:
     cores = usable_cores()
+    exclusive = resolved.sweep.timing == "exclusive"
+    first = any(cell.hyperparameters.deterministic for cell in (todo or resolved.examples)[:1])
     if options.executor == "inline":
         return InlineExecutor(options.asked.threads or cores, interrupts)
+    if options.executor == "ray":
+        wanted = replace(options.cluster, exclusive=exclusive)
+        location = _location(options, resolved.name)
+        return RayExecutor(
+            wanted, resolved.name, location,
+            interrupts=interrupts, deterministic=first, silence=options.silence,
+        )  # fmt: skip
     frame = layout(
         options.asked,
         cores,
         visible_gpus(),
         len(todo) + resolved.to_draw,
-        exclusive=resolved.sweep.timing == "exclusive",
+        exclusive=exclusive,
     )
-    first = any(cell.hyperparameters.deterministic for cell in (todo or resolved.examples)[:1])
     return LocalExecutor(
         frame,
         home.work,

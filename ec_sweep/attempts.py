@@ -38,6 +38,8 @@ class Task:
     sizes: dict[str, int]
     """Sequences used of each part."""
     classes: int
+    cell: str = ""
+    """The cell's ID."""
     checkpoint: Path | None = None
     """The file that keeps where training stands; ``None``: an attempt begins at the beginning."""
     checkpoint_every: float = 300

@@ -248,7 +248,7 @@ def main() -> None:
 
         problem = no_room(error)
         if problem is None:
-            complain(traceback.format_exc())  # a bug: all of it, but for passwords
+            complain(traceback.format_exc(), keep="\n")  # a bug: all of it, but for passwords
             code = ExitCode.INCOMPLETE
         else:
             code = complain(f"{problem}. Make room; the same command then goes on.")

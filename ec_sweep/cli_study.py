@@ -16,6 +16,7 @@ from ec_sweep.options import (
     Seeds,
     Set,
     Storage,
+    on_cluster,
     place,
     request,
     seconds,
@@ -58,9 +59,39 @@ RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="Run failed and not available cells again.")
 ]
 Where = Annotated[
-    Literal["local", "inline"],
+    Literal["local", "inline", "ray"],
     typer.Option(
-        "--executor", help="local: worker processes. inline: in this process, for debugging."
+        "--executor",
+        help="local: worker processes. ray: a Ray cluster. inline: in this process, to debug.",
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        envvar="RAY_ADDRESS",
+        show_envvar=False,
+        help="ray: the cluster, auto (where this machine belongs to one), HOST:PORT or "
+        "ray://HOST:10001. [default: RAY_ADDRESS, or one on this machine alone]",
+    ),
+]
+GpusPerTrial = Annotated[
+    float | None,
+    typer.Option(
+        metavar="G",
+        help="ray: a trial's part of a GPU, above 0 to 1; 0: none. [default: 1 if there are any]",
+    ),
+]
+MemoryPerTrial = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="ray: a trial's part of a node, such as 4G. [default: 2.5G]"),
+]
+Artifacts = Annotated[
+    str | None,
+    typer.Option(
+        envvar="ECSWEEP_ARTIFACTS",
+        metavar="URL",
+        help="ray: where checkpoints and models go, that every node reaches: s3://…, file://… or "
+        "a shared folder. Without it a trial that is lost begins again.",
     ),
 ]
 CheckpointEvery = Annotated[
@@ -94,6 +125,10 @@ def run_studies(
     gpu_share: GpuShare = "auto",
     retry_failed: RetryFailed = False,
     executor: Where = "local",
+    address: Address = None,
+    gpus_per_trial: GpusPerTrial = None,
+    memory_per_trial: MemoryPerTrial = None,
+    artifacts: Artifacts = None,
     checkpoint_every: CheckpointEvery = "5m",
     trial_timeout: TrialTimeout = None,
     silence: Silence = "30m",
@@ -119,7 +154,8 @@ def run_studies(
     limits = Limits(seconds("--checkpoint-every", checkpoint_every), timeout, save_models)
     hung = seconds("--silence", silence)
     told = typer.echo if wait else None
-    options = app.Options(shared, executor, retry_failed, limits, hung, told)
+    wanted = on_cluster(executor, address, gpus_per_trial, memory_per_trial, artifacts, shared)
+    options = app.Options(shared, executor, retry_failed, limits, hung, wanted, artifacts, told)
     asked = request(scale, seeds, overrides, defaults)
     where = place(home, storage)
     requests = {name: planning.applicable(name, asked) if run_all else asked for name in names}

@@ -39,6 +39,13 @@ class Executor(Protocol):
         """Begin to get ready; returns at once."""
         ...
 
+    def settle(self) -> None:
+        """Wait until no trial of an earlier driver of the study can run any more.
+
+        Where an attempt's lock tells that, there is nothing to wait for.
+        """
+        ...
+
     def prefer(self, kinds: Sequence[Kind]) -> int:
         """Return which task of these kinds a free slot takes with the least to prepare."""
         ...
@@ -100,6 +107,9 @@ class InlineExecutor:
         from ec_sweep import trial
 
         trial.configure(self._threads, deterministic=False)
+
+    def settle(self) -> None:
+        """See `Executor`; an attempt's lock tells."""
 
     def prefer(self, kinds: Sequence[Kind]) -> int:
         """See `Executor`."""

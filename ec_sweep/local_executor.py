@@ -69,6 +69,9 @@ class LocalExecutor:
         for slot in range(self.slots):
             self._workers[slot] = self._spawn(slot, self._deterministic)
 
+    def settle(self) -> None:
+        """See `Executor`; an attempt's lock tells."""
+
     def prefer(self, kinds: Sequence[Kind]) -> int:
         """See `Executor`."""
         idle = [worker.kind for worker in self._living if not worker.task]

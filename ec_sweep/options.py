@@ -11,6 +11,7 @@ from ec_sweep.errors import EcsweepError
 
 if TYPE_CHECKING:
     from ec_sweep.planning import Place
+    from ec_sweep.ray_executor import Wanted
     from ec_sweep.sharing import Asked
     from ec_sweep.spec import Request
 
@@ -46,6 +47,8 @@ Defaults = Annotated[
 HERE = Path()
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _LONGEST = 1e9  # seconds
+_SIZES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_LARGEST = 10**15  # bytes
 
 
 def place(home: Path, storage: str | None = None, *, reads: bool = False) -> "Place":
@@ -135,9 +138,56 @@ def sharing(workers: int | None, threads: int | None, gpu_share: str, executor: 
         if value and executor == "inline":
             raise EcsweepError(f"--executor inline runs one trial at a time: leave {option} out.")
     asked = Asked(workers, threads, share)
-    if share:
+    if share and executor == "local":
         asked.check(visible_gpus())
     return asked
+
+
+def on_cluster(
+    executor: str,
+    address: str | None,
+    gpus: float | None,
+    memory: str | None,
+    artifacts: str | None,
+    shared: "Asked",
+) -> "Wanted":
+    """Return what is asked of a Ray cluster; options of another executor are errors."""
+    from ec_sweep.ray_executor import Wanted
+
+    if executor != "ray":
+        given = {"--gpus-per-trial": gpus, "--memory-per-trial": memory}
+        if address != os.environ.get("RAY_ADDRESS"):
+            given["--address"] = address
+        if artifacts != os.environ.get("ECSWEEP_ARTIFACTS"):
+            given["--artifacts"] = artifacts
+        for option, value in given.items():
+            if value is not None:
+                raise EcsweepError(f"{option} is for --executor ray. Received: {executor}.")
+        return Wanted()
+    if shared.gpu_share:
+        raise EcsweepError(
+            "--gpu-share is for this machine's GPUs. With --executor ray give each trial its part: "
+            f"--gpus-per-trial {1 / shared.gpu_share:g}"
+        )
+    if gpus is not None and not 0 <= gpus <= 1:
+        raise EcsweepError(
+            "--gpus-per-trial must be from 0 to 1: a trial trains on one GPU, or on a part of one. "
+            f"Received: {gpus:g}."
+        )
+    size = None if memory is None else _bytes("--memory-per-trial", memory)
+    return Wanted(address, shared.threads, gpus, size, shared.workers)
+
+
+def _bytes(option: str, text: str) -> int:
+    """Return a size given as 800M, 4G or in bytes."""
+    number, unit = (text[:-1], text[-1].upper()) if text[-1:].upper() in _SIZES else (text, "")
+    try:
+        found = int(float(number) * _SIZES[unit])
+    except (ValueError, OverflowError):
+        found = 0
+    if not 0 < found <= _LARGEST:
+        raise EcsweepError(f"{option} must be a size such as 800M or 4G. Received: {text!r:.80}.")
+    return found
 
 
 def seconds(option: str, text: str) -> float:

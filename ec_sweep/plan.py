@@ -11,7 +11,7 @@ from ec_sweep.datasets import Dataset
 from ec_sweep.ledger import Attempt, State, state_of
 from ec_sweep.saving import About, Keep
 from ec_sweep.spec import Cell, Data
-from ec_sweep.tracking import code_version
+from ec_sweep.versions import code_version
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,14 @@
 Every step can be repeated: what was done already changes nothing.
 """
 
-from collections.abc import Container
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 
 from ec_sweep import checkpoints, hints
 from ec_sweep.attempts import AttemptFolder, Result, now
 from ec_sweep.errors import EcsweepError
-from ec_sweep.ledger import Attempt, Ledger
+from ec_sweep.ledger import Attempt, Ledger, state_of
+from ec_sweep.locations import Location
 from ec_sweep.paths import Home
 from ec_sweep.tracking import Tracker
 
@@ -20,9 +21,18 @@ _ORPHAN_WAIT = 30.0
 class Recorder:
     """Writes attempts' ends to tracker and ledger, in the order that makes crashes repairable."""
 
-    def __init__(self, home: Home, study: str, ledger: Ledger, tracker: Tracker) -> None:
+    def __init__(
+        self,
+        home: Home,
+        study: str,
+        ledger: Ledger,
+        tracker: Tracker,
+        location: Location | None = None,
+    ) -> None:
+        """Record what lies in the home, and in the ``location`` of a cluster where there is one."""
         self._home, self._study = home, study
         self._ledger, self._tracker = ledger, tracker
+        self._location = location
 
     def record(self, attempt: Attempt, result: Result) -> Result:
         """Write an attempt's end: MLflow run and model, then Optuna trial, then its files go.
@@ -40,11 +50,14 @@ class Recorder:
             self._tracker.models.record(attempt.run_id, folder)
         self._ledger.finish(attempt.number, result, attempt.reached)
         self._remove_files(attempt, over=result.outcome != "interrupted")
+        self._remove_remote(attempt, result)
         return result
 
     def record_remains(self, attempt: Attempt) -> Result:
         """Record an attempt whose worker is gone, from what it left in its folder."""
         folder = self._folder(attempt.run_id)
+        if self._location and not folder.result():  # it may have ended without its driver
+            self._location.pull_attempt(attempt.run_id, folder.path)
         events, result = folder.events(), folder.result()
         attempt = replace(attempt, reached=max([e.checkpoint for e in events], default=0))
         if result is None:
@@ -54,6 +67,7 @@ class Recorder:
             else:  # recorded in MLflow already; only the trial was not told
                 self._ledger.finish(attempt.number, result, attempt.reached)
                 self._remove_files(attempt, over=True)
+                self._remove_remote(attempt, result)
                 return result
         if events:
             self._tracker.log(attempt.run_id, events)
@@ -80,6 +94,8 @@ class Recorder:
                 else:  # it may have died between telling the trial and this
                     last = attempt == attempts[-1]
                     self._remove_files(attempt, over=last and attempt.state != "interrupted")
+        if self._location:
+            self._location.tidy(living, _unfinished(self._ledger.attempts()))
         if forgotten := self._ledger.forgotten_runs():
             active = {run.run_id for run in self._tracker.runs()}
             self._tracker.forget(sorted(forgotten & active))
@@ -101,6 +117,13 @@ class Recorder:
         if over:
             checkpoints.remove(self._home.checkpoint(self._study, attempt.cell))
 
+    def _remove_remote(self, attempt: Attempt, result: Result) -> None:
+        """Delete what an attempt has in the location, and no longer needs."""
+        if self._location and result.outcome == "complete":  # others leave nothing there
+            self._location.remove_attempt(attempt.run_id)
+        if self._location and result.outcome != "interrupted":
+            self._location.remove_checkpoint(attempt.cell)
+
     def _check_orphan(self, attempt: Attempt, folder: AttemptFolder) -> None:
         """Wait for a worker that outlives its driver; give up with an error."""
         with folder.lock(_ORPHAN_WAIT) as free:
@@ -112,6 +135,11 @@ class Recorder:
 
     def _folder(self, run_id: str) -> AttemptFolder:
         return AttemptFolder(self._home.attempt(run_id))
+
+
+def _unfinished(attempts: Mapping[str, Sequence[Attempt]]) -> set[str]:
+    """Return the cells that a checkpoint is kept for."""
+    return {cell for cell, own in attempts.items() if state_of(own) in ("running", "interrupted")}
 
 
 def remove_logs(home: Home, study: str) -> None:

@@ -68,6 +68,8 @@ class Layout:
     """Whether a card begins with one worker, and gets more while that pays."""
     fixed: bool = False
     """Whether the number was asked for, or is one: free memory is not asked then."""
+    card_share: float | None = None
+    """The part of a card's whole memory that a worker may take, where others share out cards."""
 
 
 def layout(
@@ -146,7 +148,7 @@ class Sharing:
         """Ask ``available`` for the free bytes of the machine and ``cards`` for those of GPUs."""
         self._frame = frame
         self._available, self._cards = available, cards
-        self._before = cards(frame.gpus) if frame.on_card > 1 else ()
+        self._before = cards(frame.gpus) if frame.on_card > 1 or frame.card_share else ()
         self._calibration = Calibration(frame.on_card if frame.calibrated else 1)
         self._company = [Company(clock) for _ in frame.gpus]
         self._fresh = self._largest = 0
@@ -186,10 +188,11 @@ class Sharing:
             return Seat(self.threads)
         number, share = self.card(slot), 1 if alone else self.share
         seat = Seat(self.threads, self._frame.gpus[number], share)
-        card = self._before[number] if share > 1 and self._before else None
+        given = self._frame.card_share
+        card = self._before[number] if (share > 1 or given) and self._before else None
         if card is None:
             return seat
-        memory = int(_CARD_SHARE * card.free / share)
+        memory = int(_CARD_SHARE * (card.total * given if given else card.free / share))
         return replace(seat, memory=memory, fraction=memory / card.total)
 
     def too_wide(self, seat: Seat) -> bool:

@@ -18,6 +18,7 @@ from ec_sweep.display import Display
 from ec_sweep.errors import EcsweepError, StudyStoppedError
 from ec_sweep.executors import Executor, Message
 from ec_sweep.ledger import LOST_AT_MOST, Attempt, Ledger, lost_in_a_row, state_of
+from ec_sweep.locations import Location
 from ec_sweep.models import kind
 from ec_sweep.outages import Outage, UnavailableError
 from ec_sweep.paths import Home
@@ -57,11 +58,12 @@ class Driver:
         proposer: Proposer,
         limits: Limits = _UNLIMITED,
         still_held: Callable[[], bool] = lambda: True,
+        location: Location | None = None,
     ) -> None:
         """Drive while ``still_held`` says that the study's lock is, which may be on a server."""
         self._home = home
         self._plan = plan
-        self._recorder = Recorder(home, plan.study, ledger, tracker)
+        self._recorder = Recorder(home, plan.study, ledger, tracker, location)
         self._ledger = ledger
         self._tracker = tracker
         self._executor = executor
@@ -113,7 +115,7 @@ class Driver:
             self._write(parent)
             if self._asked and self._outage.reason and not self._training:
                 self._leave_to_the_next()
-            if self._running or self._outage.reason:
+            if self._running or self._more:  # a cluster may have no node just now
                 self._listen()
 
     def _listen(self) -> None:
@@ -232,6 +234,7 @@ class Driver:
                 dataset=dataset.folder,
                 sizes=dataset.sizes(cell.hyperparameters.train_size),
                 classes=len(dataset.card["classes"]),
+                cell=str(cell.id),
                 checkpoint=checkpoint,
                 checkpoint_every=self._limits.checkpoint_every,
                 timeout=self._limits.timeout,

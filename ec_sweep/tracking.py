@@ -12,7 +12,6 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import ec_sweep
 from ec_sweep.attempts import AttemptFolder, Event, Result, now
 from ec_sweep.logged_models import LoggedModels
 from ec_sweep.mlflow_store import pages, reaching
@@ -26,6 +25,7 @@ from ec_sweep.stored import (
     no_plan,
     no_predictions,
 )
+from ec_sweep.versions import code_version
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -323,15 +323,6 @@ class Tracker:
             self._client.search_runs, [self._experiment_id], condition, order_by=["start_time"]
         )
         yield from pages(search)
-
-
-@functools.cache
-def code_version() -> str:
-    """Return ecsweep's version and a digest of its sources, which tells edited copies apart."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return f"{ec_sweep.__version__}+{digest.hexdigest()[:12]}"
 
 
 def _param(value: object) -> str:

@@ -7,7 +7,7 @@ import ec_sweep
 
 PACKAGE = Path(ec_sweep.__file__).parent
 ORDER = """
-    errors hints machine paths outages direct databases documents schemas refusals
+    errors versions hints machine paths outages direct databases documents schemas refusals
     hyperparameters encoding baselines recurrence models space cell spec
     ec uniprot fetching
     fields opening enzyme_files names transfers tabular fasta flatfile parquet headers formats
@@ -15,6 +15,7 @@ ORDER = """
     recipes datasets labelling dividing packing building cell_data
     stopping metrics saving attempts checkpoints evaluation failures calibrating sharing estimating
     networks feeding training trial worker worker_process executors local_executor
+    locations node_files agents cluster ray_executor
     ledger ledger_store mlflow_store stored logged_models tracking experiments
     holders server_lock locks recording pruning sampling plan display study planning gone
     published report evidence claims analysis layouts leakage supplement tables drawing figures
