@@ -173,7 +173,9 @@ class Agent:
 
         self._assignment = assignment
         task, cell, location = assignment.task, assignment.task.cell, self._location
-        self._say(Event(now(), environment={"node": ray.get_runtime_context().get_node_id()}))
+        gpu = {"gpu": ",".join(_gpus())} if self._post.gpu_share else {}
+        node = ray.get_runtime_context().get_node_id()
+        self._say(Event(now(), environment={"node": node, **gpu}))
         checkpoint = self._files.checkpoint(cell) if location else None
         try:
             if location and checkpoint:

@@ -18,11 +18,12 @@ from ec_sweep.local_executor import LocalExecutor
 from ec_sweep.locations import Location
 from ec_sweep.locks import StudyLock, study_lock
 from ec_sweep.machine import usable_cores, visible_gpus
+from ec_sweep.membership import Wanted
 from ec_sweep.paths import Home
 from ec_sweep.plan import cells_to_run
 from ec_sweep.planning import Place, Resolved, StudyStatus, plan_document, status, sweep_files
 from ec_sweep.publishing import Publisher
-from ec_sweep.ray_executor import RayExecutor, Wanted
+from ec_sweep.ray_executor import RayExecutor
 from ec_sweep.recording import Recorder, remove_logs
 from ec_sweep.sampling import open_proposer
 from ec_sweep.sharing import Asked, layout
@@ -243,7 +244,7 @@ def _executor(
         location = _location(options, resolved.name)
         return RayExecutor(
             wanted, resolved.name, location,
-            interrupts=interrupts, deterministic=first, silence=options.silence,
+            interrupts=interrupts, silence=options.silence,
         )  # fmt: skip
     frame = layout(
         options.asked,

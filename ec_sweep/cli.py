@@ -145,18 +145,23 @@ def show_status(
     home: Home = HERE,
     storage: Storage = None,
 ) -> None:
-    """Show the cells of a study with their state."""
-    from ec_sweep import gone, locks, output, planning
+    """Show the cells of a study with their state, on a cluster also those of each node."""
+    from ec_sweep import experiments, gone, locks, output, places, planning
 
     where = place(home, storage, reads=True)
     resolved = planning.resolve(where, study, request(scale), follow=not defaults)
     found = planning.status(where, resolved)
     say_lost(gone.of_status(where, found))
+    tracker = experiments.find_tracker(where.home, resolved.name)
+    nodes = places.by_node(tracker.runs() if tracker else [])
     if as_json:
-        output.print_json(found.to_json())
+        used = {"nodes": {name: use.to_json() for name, use in nodes.items()}} if nodes else {}
+        output.print_json(found.to_json() | used)
         return
     say_request(resolved)
     output.print_cells(found)
+    if nodes:
+        typer.echo(f"On nodes: {'; '.join(f'{name} {use}' for name, use in nodes.items())}.")
     if found.count("running") and not locks.holder_of(where.home, resolved.name, where.storage):
         again = hints.command("study", study, scale=scale)
         typer.echo(f"Nothing runs it any more: {again} goes on from there.")

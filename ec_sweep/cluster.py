@@ -62,7 +62,9 @@ def connect(address: str | None) -> None:
     Raises:
         EcsweepError: Ray is not installed, or the cluster cannot be reached or refuses us.
     """
-    if address is None:  # before Ray is imported: it looks once
+    # Before Ray is imported, which looks once.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
+    if address is None:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # 0: loopback alone
     try:
@@ -82,7 +84,8 @@ def connect(address: str | None) -> None:
     except Exception as error:  # Ray raises errors of many kinds here, all of the connection
         where = "started here" if address is None else f"reached at {address}"
         raise EcsweepError(
-            f"no Ray cluster can be {where} ({_line(error)}). See: docs/operations.md, Ray"
+            f"no Ray cluster can be {where} ({_line(error)}). Is it there, of this version of Ray, "
+            "and its token in RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token?"
         ) from error
 
 

@@ -14,6 +14,10 @@ class Display(Protocol):
         """Show that an attempt at a cell has begun."""
         ...
 
+    def placed(self, cell: Cell, node: str) -> None:
+        """Show on which node of a cluster an attempt has begun."""
+        ...
+
     def epoch(self, cell: Cell, epoch: int, metrics: Mapping[str, float]) -> None:
         """Show the metrics of an epoch."""
         ...

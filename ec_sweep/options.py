@@ -10,8 +10,8 @@ from ec_sweep import hints
 from ec_sweep.errors import EcsweepError
 
 if TYPE_CHECKING:
+    from ec_sweep.membership import Wanted
     from ec_sweep.planning import Place
-    from ec_sweep.ray_executor import Wanted
     from ec_sweep.sharing import Asked
     from ec_sweep.spec import Request
 
@@ -152,7 +152,7 @@ def on_cluster(
     shared: "Asked",
 ) -> "Wanted":
     """Return what is asked of a Ray cluster; options of another executor are errors."""
-    from ec_sweep.ray_executor import Wanted
+    from ec_sweep.membership import Wanted
 
     if executor != "ray":
         given = {"--gpus-per-trial": gpus, "--memory-per-trial": memory}

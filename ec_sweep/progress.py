@@ -3,6 +3,7 @@
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ class _Trial:
     started: float
     epoch: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
+    node: str = ""
+    """Of a cluster; none on one machine."""
 
 
 class Progress(ABC):
@@ -33,11 +36,17 @@ class Progress(ABC):
         self._start = time.monotonic()
         self._running: dict[str, _Trial] = {}
         self._durations: list[float] = []
+        self._ended_on: Counter[str] = Counter()
+        """Attempts that have ended, by node."""
 
     def started(self, cell: Cell) -> None:
         """Show that an attempt at a cell has begun."""
         self._running[str(cell.id)] = _Trial(cell, time.monotonic())
         self._slots = max(self._slots, len(self._running))  # measurements may allow more
+
+    def placed(self, cell: Cell, node: str) -> None:
+        """Show on which node of a cluster an attempt has begun."""
+        self._running[str(cell.id)].node = node
 
     def epoch(self, cell: Cell, epoch: int, metrics: Mapping[str, float]) -> None:
         """Show the metrics of an epoch."""
@@ -49,18 +58,19 @@ class Progress(ABC):
         trial = self._running.pop(str(cell.id))
         if result.outcome != "interrupted":
             self._done += 1
+            self._ended_on.update([trial.node] if trial.node else [])
         if result.outcome in ("failed", "not_available"):
             self._failed += 1
         if result.outcome == "complete":
             self._durations.append(time.monotonic() - trial.started)
-        self._show_ended(cell, result, time.monotonic() - trial.started)
+        self._show_ended(trial, result, time.monotonic() - trial.started)
 
     @abstractmethod
     def note(self, text: str) -> None:
         """Show a line of text."""
 
     @abstractmethod
-    def _show_ended(self, cell: Cell, result: Result, seconds: float) -> None:
+    def _show_ended(self, trial: _Trial, result: Result, seconds: float) -> None:
         """Show how an attempt at a cell ended, after so many seconds."""
 
     def _elapsed(self) -> str:
@@ -89,11 +99,11 @@ class PlainProgress(Progress):
         """See `Progress`."""
         print(printable(text), flush=True)
 
-    def _show_ended(self, cell: Cell, result: Result, seconds: float) -> None:
+    def _show_ended(self, trial: _Trial, result: Result, seconds: float) -> None:
         left = f"{self._left()} left" if self._done < self._total else f"{self._elapsed()} in all"
         self.note(
-            f"[{self._done}/{self._total}] {cell.id}  {self._label(cell)}  "
-            f"{outcome(result)}  {duration(seconds)}  ({left})"
+            f"[{self._done}/{self._total}] {trial.cell.id}  {self._label(trial.cell)}  "
+            f"{outcome(result)}  {duration(seconds)}{_on(trial.node)}  ({left})"
         )
 
 
@@ -127,13 +137,13 @@ class LiveProgress(Progress):
 
         self._console.print(Text(printable(text)))
 
-    def _show_ended(self, cell: Cell, result: Result, seconds: float) -> None:
+    def _show_ended(self, trial: _Trial, result: Result, seconds: float) -> None:
         from rich.text import Text
 
         style = "green" if result.outcome == "complete" else "red"
-        line = Text(f"{cell.id}  {self._label(cell)}  ")
+        line = Text(f"{trial.cell.id}  {self._label(trial.cell)}  ")
         line.append(printable(outcome(result)), style)
-        line.append(f"  {duration(seconds)}", "dim")
+        line.append(f"  {duration(seconds)}{_on(trial.node)}", "dim")
         self._console.print(line)
 
     def _render(self) -> "RenderableType":
@@ -160,8 +170,18 @@ class LiveProgress(Progress):
                 Text(f"epoch {trial.epoch}/{epochs}" if trial.epoch else "starting", "cyan"),
                 Text("" if accuracy is None else f"val accuracy {accuracy:.3f}"),
                 Text(duration(time.monotonic() - trial.started), "dim"),
+                Text(printable(trial.node), "dim"),
             )
-        return Group(head, rows)
+        return Group(head, *self._nodes(), rows)
+
+    def _nodes(self) -> "list[RenderableType]":
+        """Return a line with the cells of each node, where there is a cluster."""
+        from rich.text import Text
+
+        running = Counter(trial.node for trial in list(self._running.values()) if trial.node)
+        names = sorted(running.keys() | self._ended_on.keys())
+        words = [f"{printable(n)} {running[n]} running, {self._ended_on[n]} done" for n in names]
+        return [Text(" · ".join(words), "dim")] if words else []
 
 
 @contextmanager
@@ -175,6 +195,10 @@ def progress(total: int, done: int, slots: int, label: Callable[[Cell], str]) ->
     live = LiveProgress(total, done, slots, label, Console(highlight=False))
     with live.shown():
         yield live
+
+
+def _on(node: str) -> str:
+    return f"  on {node}" if node else ""
 
 
 def outcome(result: Result) -> str:

@@ -252,6 +252,8 @@ class Driver:
                 self._display.epoch(running.cell, event.epoch, event.metrics)
                 if self._proposer.observe(running.cell, event.epoch, event.metrics):
                     self._executor.prune(run_id)
+            if "node" in event.environment:
+                self._display.placed(running.cell, event.environment["node"])
             if event.checkpoint:
                 attempt = replace(running.attempt, reached=event.checkpoint)
                 running = self._running[run_id] = replace(running, attempt=attempt)

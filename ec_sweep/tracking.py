@@ -203,7 +203,8 @@ class Tracker:
     def log(self, run_id: str, events: Sequence[Event]) -> None:
         """Log events under their own times, so that logging them again changes nothing.
 
-        What a run is on waits for its first metrics: a write costs more than what it writes.
+        What a run is on waits for its first metrics: a write costs more than what it writes. Only
+        the node of a cluster, which is looked for while it runs, does not.
         """
         from mlflow.entities import Metric
 
@@ -215,7 +216,7 @@ class Tracker:
         for event in events:
             tags = {f"ecsweep.environment.{key}": text for key, text in event.environment.items()}
             self._waiting.setdefault(run_id, {}).update(tags)
-        if metrics:
+        if metrics or any("node" in event.environment for event in events):
             self._log_batch(run_id, metrics, {})
 
     def finish(self, run_id: str, result: Result, folder: AttemptFolder) -> None:

@@ -91,10 +91,10 @@ class Ecsweep:
             start_new_session=True,
         )
 
-    def cells(self, study: str, scale: str = "demo") -> list[dict[str, Any]]:
+    def cells(self, study: str, scale: str = "demo", **more: str) -> list[dict[str, Any]]:
         """Return the cells of ``status --json``."""
         found: list[dict[str, Any]] = json.loads(
-            self.ok("status", study, "--scale", scale, "--json")
+            self.ok("status", study, "--scale", scale, "--json", **more)
         )["cells"]
         return found
 

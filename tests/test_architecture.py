@@ -15,12 +15,12 @@ ORDER = """
     recipes datasets labelling dividing packing building cell_data
     stopping metrics saving attempts checkpoints evaluation failures calibrating sharing estimating
     networks feeding training trial worker worker_process executors local_executor
-    locations node_files agents cluster ray_executor
+    locations node_files agents cluster membership agent_handle ray_executor
     ledger ledger_store mlflow_store stored logged_models tracking experiments
     holders server_lock locks recording pruning sampling plan display study planning gone
     published report evidence claims analysis layouts leakage supplement tables drawing figures
     pictures publishing progress
-    findings doctor_files doctor_models doctor_tracking doctor_studies doctor
+    places findings doctor_files doctor_models doctor_tracking doctor_studies doctor
     sequences serving served_model choosing predicting
     app ui cancelling output messages options
     cli_fetch cli_build cli_data cli_report cli_care cli_predict cli_study cli

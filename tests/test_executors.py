@@ -1,0 +1,45 @@
+"""The contract of executors, in this process and in worker processes; on Ray: test_ray.py."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ec_sweep.datasets import Dataset
+from ec_sweep.executors import InlineExecutor
+from ec_sweep.local_executor import LocalExecutor
+from ec_sweep.sharing import Layout
+from tests.executor_contract import ExecutorContract, Trials
+
+
+class TestInline(ExecutorContract):
+    """Trials in the process of the tests."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def trials(cls, tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Trials:
+        left = [math.inf]
+
+        def interrupts() -> int:
+            """Count a Ctrl-C that comes while a trial trains: after so many of its batches."""
+            left[0] -= 1
+            return int(left[0] < 0)
+
+        executor = InlineExecutor(1, interrupts)
+        executor.start()
+        folder = tmp_path_factory.mktemp("inline")
+        return Trials(executor, folder, dataset, interrupt=lambda: left.insert(0, 10))
+
+
+class TestLocal(ExecutorContract):
+    """Two worker processes on this machine."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def trials(cls, tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Iterator[Trials]:
+        folder: Path = tmp_path_factory.mktemp("local")
+        executor = LocalExecutor(Layout(2, 1, fixed=True), folder, "contract")
+        executor.start()
+        yield Trials(executor, folder, dataset)
+        executor.close()

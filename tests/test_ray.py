@@ -1,0 +1,264 @@
+"""Studies on a real Ray cluster of several nodes on this machine, and what may befall them."""
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ec_sweep.datasets import Dataset
+from ec_sweep.errors import EcsweepError
+from ec_sweep.locations import Location
+from ec_sweep.membership import Wanted
+from ec_sweep.ray_executor import RayExecutor
+from tests.conftest import Ecsweep, Postgres, alive, kill, wait_for
+from tests.executor_contract import ExecutorContract, Trials
+from tests.test_main_job import check_each_cell_recorded_once, rows
+
+# Before Ray is imported, which looks once. It then stays on the loopback interface.
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+os.environ["RAY_AUTH_MODE"] = "token"
+os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+pytest.importorskip("ray", reason="the extra ecsweep[ray] is not installed")
+
+SMALL = 10**9
+LONG = ("--set", "early_stopping=none", "--checkpoint-every", "1s", "--set", "epochs=60")
+"""Trials of some seconds, so that there is time to strike."""
+
+
+@dataclass
+class Nodes:
+    """The cluster's own process."""
+
+    process: "subprocess.Popen[str]"
+    address: str
+    environment: dict[str, str]
+
+    def order(self, text: str) -> None:
+        assert self.process.stdin
+        assert self.process.stdout
+        print(text, file=self.process.stdin, flush=True)
+        assert self.process.stdout.readline() == "done\n", text
+
+    def options(self, *more: str) -> tuple[str, ...]:
+        """Return what makes a study run here."""
+        return ("--executor", "ray", "--address", self.address, "--memory-per-trial", "1G", *more)
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    """A cluster of a head and two nodes of one CPU that asks for a token."""
+    scratch = tempfile.mkdtemp(prefix="ec-", dir="/tmp")  # sockets need a short path
+    folder = tmp_path_factory.mktemp("nodes")
+    (folder / "ray").mkdir()  # Ray keeps its address there, and does not make the folder
+    known = {
+        "TMPDIR": str(folder),
+        "RAY_health_check_period_ms": "1000",
+        "RAY_health_check_failure_threshold": "3",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in known.items():
+            patch.setenv(name, value)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.ray_nodes", scratch],
+            cwd=Path(__file__).parents[1], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+        assert process.stdout
+        found = Nodes(process, process.stdout.readline().strip(), known)
+        for name in ("one", "two"):
+            found.order(f"add {name} 1 0")
+        yield found
+        process.communicate("end\n", timeout=60)
+
+
+class TestRay(ExecutorContract):
+    """Agents on two nodes, with a folder for checkpoints and finished attempts."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def trials(
+        cls, nodes: Nodes, tmp_path_factory: pytest.TempPathFactory, dataset: Dataset
+    ) -> Iterator[Trials]:
+        folder = tmp_path_factory.mktemp("ray")
+        location = Location(str(folder / "location"), "contract@demo")
+        executor = RayExecutor(Wanted(nodes.address, memory=SMALL), "contract@demo", location)
+        executor.start()
+        yield Trials(executor, folder, dataset)
+        executor.close()
+
+
+def agents(nodes: Nodes) -> list[psutil.Process]:
+    """Return the processes of agents on the cluster."""
+    return [
+        process for process in psutil.Process(nodes.process.pid).children(recursive=True)
+        if _is_agent(process)
+    ]  # fmt: skip
+
+
+def _is_agent(process: psutil.Process) -> bool:
+    try:
+        return "ray::Agent" in "".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
+
+
+def trained(home: Ecsweep) -> bool:
+    return bool(rows(home, "mlflow.db", "SELECT 1 FROM metrics WHERE step > 0"))
+
+
+def test_a_study_on_postgresql_survives_its_nodes_and_driver(
+    nodes: Nodes, ecsweep: Ecsweep, postgres: Postgres
+) -> None:
+    """A node is killed, a driver too, PostgreSQL restarts: each cell is recorded exactly once."""
+    ledger, mlflow = postgres.new(), postgres.new()
+    databases = {"ECSWEEP_STORAGE": ledger, "MLFLOW_TRACKING_URI": mlflow}
+    shared = ecsweep.home / "shared"
+    options = nodes.options("--artifacts", str(shared), *LONG)
+    driver = ecsweep.start("study", "tiny", *options, **databases)
+    checkpoints = shared / "tiny@demo" / "checkpoints"
+    wait_for(lambda: list(checkpoints.glob("*.npz")))
+    nodes.order("kill two")
+    kill(driver)
+    wait_for(lambda: not agents(nodes))
+    again = ecsweep.start("study", "tiny", *nodes.options("--artifacts", str(shared)), **databases)
+    wait_for(lambda: agents(nodes))
+    nodes.order("add two 1 0")
+    postgres.control("restart", "-m", "fast")
+    output, _ = again.communicate(timeout=300)
+    assert again.returncode == 0, output
+    assert "Node two joined: 2 trials side by side now." in output
+    assert " goes on after epoch " in output
+    cells = ecsweep.cells("tiny", **databases)
+    assert [cell["state"] for cell in cells] == ["complete"] * 4
+    assert not [path for path in shared.rglob("*") if path.is_file()]
+    assert not [path for path in (ecsweep.home / "mlruns" / "work").iterdir() if path.is_dir()]
+
+
+def test_a_lost_node_costs_what_came_after_the_checkpoint(nodes: Nodes, ecsweep: Ecsweep) -> None:
+    """Its cell is lost, and goes on elsewhere; status tells the cells of each node."""
+    shared = ecsweep.home / "shared"
+    driver = ecsweep.start(
+        "study", "tiny", *nodes.options("--artifacts", f"file://{shared}", *LONG)
+    )
+    wait_for(lambda: len(list((shared / "tiny@demo" / "checkpoints").glob("*.npz"))) == 2)
+    status = ecsweep.ok("status", "tiny")
+    assert "On nodes: one 1 running; two 1 running." in status
+    nodes.order("kill two")
+    wait_for(lambda: "lost" in str(rows(ecsweep, "mlflow.db", FAILURES)))
+    nodes.order("add two 1 0")
+    output, _ = driver.communicate(timeout=300)
+    assert driver.returncode == 0, output
+    assert "interrupted (lost: its node is gone)" in output
+    assert "Node two is gone: 1 trial side by side now." in output
+    assert " goes on after epoch " in output
+    check_each_cell_recorded_once(ecsweep)
+
+
+FAILURES = "SELECT value FROM tags WHERE key = 'ecsweep.failure'"
+
+
+def test_a_node_that_is_taken_away_keeps_its_trial_first(nodes: Nodes, ecsweep: Ecsweep) -> None:
+    """A spot machine's notice: the trial writes a checkpoint at once and goes on elsewhere."""
+    shared = ecsweep.home / "shared"
+    seldom = ("--set", "early_stopping=none", "--checkpoint-every", "1h", "--set", "epochs=60")
+    driver = ecsweep.start("study", "tiny", *nodes.options("--artifacts", str(shared), *seldom))
+    wait_for(lambda: trained(ecsweep))
+    wait_for(lambda: len(agents(nodes)) == 2)
+    nodes.order("drain two 30")
+    wait_for(lambda: "lost" in str(rows(ecsweep, "mlflow.db", FAILURES)))
+    nodes.order("kill two")
+    nodes.order("add two 1 0")
+    output, _ = driver.communicate(timeout=300)
+    assert driver.returncode == 0, output
+    assert "Node two is being taken away: 1 trial side by side now." in output
+    assert "interrupted (lost: its node is being taken away)" in output
+    assert " goes on after epoch " in output
+    check_each_cell_recorded_once(ecsweep)
+
+
+def test_without_artifacts_a_lost_trial_begins_again_and_says_so(
+    nodes: Nodes, ecsweep: Ecsweep
+) -> None:
+    """A killed worker is replaced on its node; a killed agent anywhere. Ctrl-C ends it all."""
+    driver = ecsweep.start("study", "tiny", *nodes.options(*LONG[:-1], "epochs=200"))
+    wait_for(lambda: trained(ecsweep))
+    worker = next(child for own in agents(nodes) for child in own.children())
+    os.kill(worker.pid, signal.SIGKILL)
+    wait_for(lambda: "lost" in str(rows(ecsweep, "mlflow.db", FAILURES)))
+    os.killpg(driver.pid, signal.SIGINT)
+    output, _ = driver.communicate(timeout=90)
+    assert driver.returncode == 130, output
+    assert "No --artifacts: what is lost or interrupted begins again." in output
+    assert "its worker was killed by SIGKILL; without --artifacts it begins again" in output
+    assert not rows(ecsweep, "mlflow.db", "SELECT 1 FROM runs WHERE status = 'RUNNING'")
+    wait_for(lambda: not agents(nodes))
+    assert not alive(worker.pid)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--gpus-per-trial", "1"), "no node of the cluster has 1 CPU, 1 GPU and 1.0 GB"),
+        (("--gpus-per-trial", "2"), "--gpus-per-trial must be from 0 to 1"),
+        (("--memory-per-trial", "many"), "--memory-per-trial must be a size such as"),
+        (("--gpu-share", "4"), "--gpus-per-trial 0.25"),
+        (("--artifacts", "/proc/nowhere"), "--artifacts /proc/nowhere cannot be"),
+        (("--artifacts", "nope://x"), "--artifacts nope://x cannot be used"),
+    ],
+)
+def test_what_a_cluster_cannot_give_is_told_in_a_line(
+    nodes: Nodes, ecsweep: Ecsweep, options: tuple[str, ...], said: str
+) -> None:
+    """What came, what there is, and what to do; exit 2 and no attempt is left."""
+    line = ecsweep.fails("study", "tiny", *nodes.options(), *options)
+    assert said in line
+    assert all(cell["state"] == "waiting" for cell in ecsweep.cells("tiny"))
+
+
+def test_a_cluster_that_is_not_there_or_refuses_is_told_in_a_line(
+    nodes: Nodes, ecsweep: Ecsweep
+) -> None:
+    """Nobody listens; a token is wrong; options of Ray without it."""
+    with_ray = ("study", "tiny", "--executor", "ray", "--address")
+    assert "127.0.0.1:9" in ecsweep.fails(*with_ray, "127.0.0.1:9")
+    wrong = ecsweep.fails(*with_ray, nodes.address, RAY_AUTH_TOKEN="0" * 64)
+    assert f"no Ray cluster can be reached at {nodes.address}" in wrong
+    local = ecsweep.fails("study", "tiny", "--address", "auto")
+    assert "--address is for --executor ray. Received: local." in local
+
+
+def test_a_node_with_another_version_is_refused(nodes: Nodes, tmp_path: Path) -> None:
+    """Results of two versions are not mixed: the study stops before it trains."""
+    from ec_sweep import agent_handle
+
+    executor = RayExecutor(Wanted(nodes.address, memory=SMALL), "versions@demo", None)
+    executor.start()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(agent_handle, "code_version", lambda: "9.9.9+other")
+            executor.settle()
+            (tmp_path / "data").mkdir()
+            trials = Trials.__new__(Trials)
+            trials.executor, trials.folder = executor, tmp_path
+            with pytest.raises(EcsweepError, match=r"the driver has 9\.9\.9\+other"):
+                refused(executor, tmp_path)
+    finally:
+        executor.close()
+
+
+def refused(executor: RayExecutor, folder: Path) -> None:
+    """Submit a task and wait for what becomes of it."""
+    from ec_sweep.attempts import Task
+    from ec_sweep.hyperparameters import Hyperparameters
+
+    executor.submit(Task("run", folder, "cnn", Hyperparameters(), 0, folder / "data", {}, 2))
+    for _ in range(60):
+        executor.poll(1)
