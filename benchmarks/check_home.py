@@ -1,11 +1,14 @@
 """Check what a study has left in its home folder, without any of ecsweep's own code.
 
     python benchmarks/check_home.py HOME STUDY@SCALE [--json]
+        [--ledger URL] [--mlflow URL] [--artifacts DIR] [--scratch DIR]...
 
 Asks both databases in plain SQL and looks at the files, and counts what breaks the promise:
 every cell is recorded exactly once, no finished cell is trained again, nothing is left over,
 and Optuna and MLflow agree. For a study that has ended; exits 1 where a count that must be
-zero is not. The databases are the home folder's own (a tracking server may stand before one).
+zero is not. The databases are the home folder's own (a tracking server may stand before one),
+or PostgreSQL's with ``--ledger`` and ``--mlflow``. For a study on a Ray cluster name also its
+``--artifacts`` folder and the scratch folder of each node (``<tmp>/ecsweep-<uid>``).
 """
 
 import argparse
@@ -14,8 +17,8 @@ import os
 import sqlite3
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,6 +59,29 @@ AGREEING = {
     "WAITING": {"RUNNING"},
 }
 """The states of a run that go with each state of its trial."""
+Ask = Callable[..., list[tuple[Any, ...]]]
+"""From a query, with ``?`` for each of the values that follow it, to its rows."""
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What of a study does not lie in its home folder."""
+
+    ledger: str | None = None
+    """The address of a PostgreSQL database."""
+    mlflow: str | None = None
+    artifacts: Path | None = None
+    """The folder of a cluster's checkpoints and finished attempts."""
+    scratch: tuple[Path, ...] = ()
+    """The folder of agents on each node."""
+
+
+@dataclass(frozen=True)
+class Databases:
+    """Where ledger and MLflow are: a file of SQLite's, or an address of PostgreSQL's."""
+
+    ledger: Path | str
+    mlflow: Path | str
 
 
 @dataclass(frozen=True)
@@ -110,14 +136,18 @@ class Run:
         return rows[-1][2] if rows else None
 
 
-def check(home: Path, study: str) -> Found:
-    """Check the home folder of a study, ``name@scale``, that has ended."""
-    home = home.resolve()
+def check(home: Path, study: str, elsewhere: Elsewhere | None = None) -> Found:
+    """Check what a study, ``name@scale``, that has ended has left in its home and elsewhere."""
+    home, elsewhere = home.resolve(), elsewhere or Elsewhere()
+    mlruns = home / "mlruns"
+    databases = Databases(
+        elsewhere.ledger or mlruns / "studies.db", elsewhere.mlflow or mlruns / "mlflow.db"
+    )
     broken: dict[str, list[str]] = {name: [] for name in PROMISES}
-    broken["damaged databases"] += damages(home)
+    broken["damaged databases"] += damages(databases)
     if broken["damaged databases"]:  # nothing that they say can be trusted
         return Found(broken, dict.fromkeys(NOTES, 0))
-    trials, runs, parents = read_trials(home, study), *read_runs(home, study)
+    trials, (runs, parents) = read_trials(databases, study), read_runs(databases, study)
     folders = artifact_folders(home)
     plan = read_plan(parents, folders)
     attempts = {run.run_id: run for run in runs}
@@ -132,54 +162,88 @@ def check(home: Path, study: str) -> Found:
             problem = predictions_problem(folders.get(run.run_id), sizes.get(str(run.cell)))
             if problem:
                 broken["predictions missing or unreadable"].append(f"run {run.run_id}: {problem}")
-    broken["saved models half logged, beaten or without files"] += model_problems(home, study)
-    broken["leftover files"] += leftover_files(home)
-    broken["leftover processes"] += leftover_processes(home)
+    models = model_problems(home, databases, study)
+    broken["saved models half logged, beaten or without files"] += models
+    broken["leftover files"] += [*leftover_files(home), *leftover_on_cluster(elsewhere)]
+    broken["leftover processes"] += leftover_processes(home, elsewhere.scratch)
     known = {trial.run_id for trial in trials}
     unissued = [run for run in runs if run.status == "KILLED" and run.run_id not in known]
     notes = (len(plan["cells"]), len(trials), len(unissued), trained_again(trials, attempts))
     return Found(broken, dict(zip(NOTES, notes, strict=True)))
 
 
-def damages(home: Path) -> list[str]:
-    """Return what SQLite finds wrong with the two files."""
+def damages(databases: Databases) -> list[str]:
+    """Return what is wrong with the two databases themselves."""
     found = []
-    for name in ("studies.db", "mlflow.db"):
+    for source in (databases.ledger, databases.mlflow):
+        if isinstance(source, str):
+            found += unreadable(source)
+            continue
         try:
-            with connect(home / "mlruns" / name) as database:
-                said = [row[0] for row in database.execute("PRAGMA integrity_check")]
+            with opened(source) as ask:
+                said = [row[0] for row in ask("PRAGMA integrity_check")]
         except sqlite3.DatabaseError as error:
             said = [str(error)]
-        found += [f"{name}: {line}" for line in said if line != "ok"]
+        found += [f"{source.name}: {line}" for line in said if line != "ok"]
     return found
 
 
+def unreadable(address: str) -> list[str]:
+    """Return what PostgreSQL says when it reads every row of every table, if it complains."""
+    import psycopg
+
+    name = address.partition("?")[0].rpartition("/")[2]  # an address may hold a password
+    found = []
+    with opened(address) as ask:
+        tables = ask("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    for (table,) in tables:
+        try:
+            with opened(address) as ask:
+                ask(f'SELECT SUM(LENGTH(CAST(own AS TEXT))) FROM "{table}" AS own')
+        except psycopg.Error as error:
+            found.append(f"{name}: table {table}: {error}")
+    return found
+
+
+@contextmanager
+def opened(source: Path | str) -> Iterator[Ask]:
+    """Open a database for reading; gives what asks it."""
+    if isinstance(source, Path):
+        with connect(source) as database:
+            yield lambda query, *values: database.execute(query, values).fetchall()
+        return
+    import psycopg
+
+    with psycopg.connect(source.replace("+psycopg", "", 1)) as server:
+        yield lambda query, *values: server.execute(
+            query.replace("?", "%s"), values or None
+        ).fetchall()
+
+
 def connect(path: Path) -> closing[sqlite3.Connection]:
-    """Open a database for reading."""
+    """Open a file of SQLite's for reading."""
     # Not mode=ro: after a crash the log beside it has to be taken in.
     return closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, timeout=60))
 
 
-def read_trials(home: Path, study: str) -> list[Trial]:
+def read_trials(databases: Databases, study: str) -> list[Trial]:
     """Return the attempts of a study in Optuna's order, without those that were forgotten."""
-    with connect(home / "mlruns" / "studies.db") as database:
-        forgotten = database.execute(
+    with opened(databases.ledger) as ask:
+        forgotten = ask(
             "SELECT value_json FROM study_user_attributes JOIN studies USING (study_id) "
             "WHERE study_name = ? AND key = 'forgotten'",
-            [study],
-        ).fetchone()
-        gone = set(json.loads(forgotten[0])) if forgotten else set()
-        rows = database.execute(
+            study,
+        )
+        gone = set(json.loads(forgotten[0][0])) if forgotten else set()
+        rows = ask(
             "SELECT trial_id, number, state FROM trials JOIN studies USING (study_id) "
             "WHERE study_name = ? ORDER BY number",
-            [study],
-        ).fetchall()
+            study,
+        )
         attributes: dict[int, dict[str, Any]] = defaultdict(dict)
-        for trial, key, value in database.execute(
-            "SELECT trial_id, key, value_json FROM trial_user_attributes"
-        ):
+        for trial, key, value in ask("SELECT trial_id, key, value_json FROM trial_user_attributes"):
             attributes[trial][key] = json.loads(value)
-        values = dict(database.execute("SELECT trial_id, value FROM trial_values"))
+        values = dict(ask("SELECT trial_id, value FROM trial_values"))
     return [
         Trial(
             number,
@@ -193,25 +257,23 @@ def read_trials(home: Path, study: str) -> list[Trial]:
     ]
 
 
-def read_runs(home: Path, study: str) -> tuple[list[Run], list[Run]]:
+def read_runs(databases: Databases, study: str) -> tuple[list[Run], list[Run]]:
     """Return the runs of a study that stand for attempts, and those for the study as a whole."""
     of_study = (
         "runs JOIN experiments USING (experiment_id) "
         "WHERE experiments.name = ? AND runs.lifecycle_stage = 'active'"
     )
-    with connect(home / "mlruns" / "mlflow.db") as database:
+    with opened(databases.mlflow) as ask:
         runs = {
             row[0]: Run(*row)
-            for row in database.execute(
-                f"SELECT run_uuid, status, start_time FROM {of_study} ORDER BY start_time", [study]
+            for row in ask(
+                f"SELECT run_uuid, status, start_time FROM {of_study} ORDER BY start_time", study
             )
         }
-        for run, key, value in database.execute("SELECT run_uuid, key, value FROM tags"):
+        for run, key, value in ask("SELECT run_uuid, key, value FROM tags"):
             if run in runs:
                 runs[run].tags[key] = value
-        for run, key, *row in database.execute(
-            "SELECT run_uuid, key, step, timestamp, value FROM metrics"
-        ):
+        for run, key, *row in ask("SELECT run_uuid, key, step, timestamp, value FROM metrics"):
             if run in runs:
                 runs[run].metrics[key].append(tuple(row))
     parents = [run for run in runs.values() if run.tags.get("ecsweep.role") == "study"]
@@ -344,23 +406,19 @@ def trained_again(trials: list[Trial], runs: dict[str, Run]) -> int:
     return again
 
 
-def model_problems(home: Path, study: str) -> list[str]:
+def model_problems(home: Path, databases: Databases, study: str) -> list[str]:
     """Return what is wrong with saved models: one is ready and whole for each dataset's best."""
     of_study = "JOIN experiments USING (experiment_id) WHERE experiments.name = ?"
-    with connect(home / "mlruns" / "mlflow.db") as database:
-        rows = database.execute(
+    with opened(databases.mlflow) as ask:
+        rows = ask(
             "SELECT model_id, status, logged_models.lifecycle_stage, source_run_id "
             f"FROM logged_models {of_study}",
-            [study],
-        ).fetchall()
+            study,
+        )
         tags: dict[str, dict[str, str]] = defaultdict(dict)
-        for model, key, value in database.execute(
-            "SELECT model_id, tag_key, tag_value FROM logged_model_tags"
-        ):
+        for model, key, value in ask("SELECT model_id, tag_key, tag_value FROM logged_model_tags"):
             tags[model][key] = value
-        metrics = database.execute(
-            "SELECT run_uuid, value FROM latest_metrics WHERE key = 'val_accuracy'"
-        ).fetchall()
+        metrics = ask("SELECT run_uuid, value FROM latest_metrics WHERE key = 'val_accuracy'")
     accuracies, found, bests = dict(metrics), [], []
     folder = home / "mlruns" / "artifacts"  # a server puts models under their experiment
     for model, status, stage, run in rows:
@@ -389,19 +447,31 @@ def leftover_files(home: Path) -> list[str]:
     return sorted({str(path.relative_to(home)) for path in found})
 
 
-def leftover_processes(home: Path) -> list[str]:
-    """Return the drivers and workers of a home folder that are still alive."""
+def leftover_on_cluster(elsewhere: Elsewhere) -> list[str]:
+    """Return what should have gone from a cluster: all files but the lock of each node."""
+    found: list[Path] = []
+    if elsewhere.artifacts:  # its folders stay, as an object store has none
+        found += [path for path in elsewhere.artifacts.rglob("*") if path.is_file()]
+    for folder in elsewhere.scratch:
+        found += [path for path in folder.rglob("*") if path != folder / ".lock"]
+    return sorted(map(str, found))
+
+
+def leftover_processes(home: Path, scratch: tuple[Path, ...] = ()) -> list[str]:
+    """Return the drivers, agents and workers of a home folder that are still alive."""
     me = psutil.Process()
     spared = {me.pid, *(parent.pid for parent in me.parents())}
     others = [process for process in psutil.process_iter() if process.pid not in spared]
-    return [line for process in others if (line := described_if_of(process, home))]
+    folders = (home / "mlruns", *scratch)
+    return [line for process in others if (line := described_if_of(process, home, folders))]
 
 
-def described_if_of(process: psutil.Process, home: Path) -> str | None:
-    """Describe a process if it is one of ecsweep's that works in a home folder."""
+def described_if_of(process: psutil.Process, home: Path, folders: tuple[Path, ...]) -> str | None:
+    """Describe a process if it is one of ecsweep's that works in a home folder or on its nodes."""
     try:
         command = process.cmdline()
-        ours = any("ec_sweep" in part or "multiprocessing" in part for part in command)
+        names = ("ec_sweep", "multiprocessing", "ray::Agent")
+        ours = any(name in part for part in command for name in names)
         if not ours or process.status() == psutil.STATUS_ZOMBIE:
             return None
         places = [process.cwd(), process.environ().get("ECSWEEP_HOME", ""), *command]
@@ -409,7 +479,7 @@ def described_if_of(process: psutil.Process, home: Path) -> str | None:
     except (psutil.NoSuchProcess, psutil.AccessDenied):
         return None
     at_home = any(place and os.path.realpath(place) == str(home) for place in places)
-    if at_home or any(path.is_relative_to(home / "mlruns") for path in written):
+    if at_home or any(path.is_relative_to(folder) for path in written for folder in folders):
         return f"process {process.pid}: {' '.join(command)[:200]}"
     return None
 
@@ -426,8 +496,14 @@ def main() -> int:
     parser.add_argument("home", type=Path)
     parser.add_argument("study", help="name@scale")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--ledger", help="postgresql://… instead of the home's studies.db")
+    parser.add_argument("--mlflow", help="postgresql://… instead of the home's mlflow.db")
+    parser.add_argument("--artifacts", type=Path, help="the folder that the nodes share")
+    parser.add_argument("--scratch", type=Path, action="append", default=[], help="of a node")
     options = parser.parse_args()
-    found = check(options.home, options.study)
+    scratch = tuple(options.scratch)
+    elsewhere = Elsewhere(options.ledger, options.mlflow, options.artifacts, scratch)
+    found = check(options.home, options.study, elsewhere)
     if options.json:
         print(json.dumps({"broken": found.broken, "notes": found.notes}, indent=1))
     else:

@@ -1,48 +1,31 @@
 """Replay measured trial times through the real driver, for a cluster that nobody has at hand.
 
-    python benchmarks/simulate_cluster.py [--quick] [--slots 1000] [--cells 100000]
-        [--recording none|sqlite] [--epochs 10] [--speed 1] [--home DIR] [--lose N]
+    python benchmarks/simulate_cluster.py [--quick] [--recording none|sqlite] [--slots 1000]
+        [--cells 100000] [--epochs 10] [--speed 1] [--home DIR] [--lose N]
 
-The driver, its files of each attempt and its plain display are real; trials are events in virtual
-time, which jumps from one to the next and also runs while the driver works: slots wait for it as on
-a cluster. Trials take as long as complete ones in the database of --home or, without it, so many of
-the epochs that the paper prints for a GPU, 5 s (assumed) before them and 5 s after them. --speed
-makes cards faster. Files are kept as `RayExecutor` keeps them; what Ray itself costs a driver is
-not in it. --lose takes a node of 8 slots away N times, each for five minutes.
-
---recording none     stand-ins for ledger and tracker, and a home in memory where there is
-                     `/dev/shm`: what the loop costs
---recording sqlite   the real ones: what a driver costs. 2,000 cells, unless --cells says otherwise
-
-Prints Markdown for docs/benchmarks.md.
+Driver, its files and its plain display are real; trials are events in virtual time, which jumps
+from one to the next and runs while the driver works: slots wait for it, as on a cluster. Trials are
+complete ones of --home or, without it, so many of the epochs that the paper prints for a GPU, and
+5 s (assumed) before and after; --speed makes cards faster. --lose takes away a node of 8 slots N
+times. Recording: stand-ins that keep nothing, with files in memory where there is /dev/shm, or
+SQLite (2,000 cells by default). Not in it: what Ray itself costs a driver.
 """
 
 import argparse
 import contextlib
-import functools
-import heapq
-import io
 import itertools
 import os
 import random
-import resource
-import shlex
-import sqlite3
-import statistics
 import sys
 import tempfile
 import time
-from array import array
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Callable, Iterator, Sequence
+from heapq import heappop, heappush
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import libraries
-import numpy as np
-import psutil
 import recorded_times
 from bench_engine import ENVIRONMENT, EPOCH, FINAL
 
@@ -50,7 +33,7 @@ from ec_sweep import machine, published
 from ec_sweep.attempts import AttemptFolder, Event, Result, Task
 from ec_sweep.cell import Cell
 from ec_sweep.datasets import Dataset
-from ec_sweep.executors import Message, preferred
+from ec_sweep.executors import InlineExecutor, Message, preferred
 from ec_sweep.experiments import open_tracker
 from ec_sweep.hyperparameters import Hyperparameters
 from ec_sweep.ledger import Attempt
@@ -62,56 +45,36 @@ from ec_sweep.progress import PlainProgress, duration
 from ec_sweep.sampling import Known, Proposer
 from ec_sweep.study import Driver
 
-STUDY = "simulated@paper"
-AROUND = 5.0  # seconds before the first epoch and after the last
-BATCH = 0.05  # seconds whose events arrive together
-NODE, AWAY = 8, 300.0
-"""Slots of a node, and seconds until a lost one is replaced."""
-CARD = {"name": "enzyme", "fingerprint": "0" * 64, "classes": ["enzyme", "other"],
-        "sizes": {"train": 24_839, "valid": 8_578, "test": 8_578}}  # fmt: skip
-NETWORKS = ("cnn", "complex-cnn", "lstm", "gru", "cnn-lstm", "cnn-gru")
+STUDY, DATA, FULL = "simulated@paper", ("enzyme", "random"), 100_000
+NODE, BATCH, AROUND = 8, 0.05, 5.0  # slots; seconds of events that arrive together, beside epochs
+CARD = {"classes": ["no", "yes"], "sizes": {"train": 24_839, "valid": 8_578, "test": 8_578}}
+PRINTED = [*published.cells(5), *published.cells(7)[:2]]  # six networks on this dataset
+PREDICTIONS = os.urandom(60_000)  # about as large as those of 8,578 proteins, compressed
 
 
-@dataclass
-class Slot:
-    """A GPU: the trial on it and, at each of its steps, the seconds to the next message."""
-
-    node: int
-    kind: Kind = None
-    task: Task | None = None
-    gaps: Sequence[float] = ()
-    step: int = 0
-    began: float = 0.0
+def clock() -> float:
+    """Return seconds, without those in which other programs had the processor, if Linux says so."""
+    with contextlib.suppress(OSError), open("/proc/self/schedstat") as file:
+        return time.perf_counter() - int(file.read().split()[1]) / 1e9
+    return time.perf_counter()
 
 
-class VirtualExecutor:
-    """See `Executor`; never sleeps. ``draw`` gives the seconds between a trial's messages."""
+class VirtualExecutor(InlineExecutor):
+    """See `Executor`; never sleeps. Nobody starts or stops it here, or prunes: that is inline's."""
 
-    def __init__(
-        self, home: Home, slots: int, draw: Callable[[], list[float]], predictions: bytes
-    ) -> None:
-        self.note: Callable[[str], None] = lambda _: None
-        self.company, self.slots, self.own = 1, slots, 0.0
-        self.began, self.ended = array("d"), array("d")
-        self.messages = self.complete = self.lost = 0
-        self.memory: list[tuple[int, float]] = []
-        self.marks: set[int] = set()
-        self._home, self._draw, self._predictions = home, draw, predictions
-        self._slots = [Slot(number // NODE) for number in range(slots)]
-        self._gone: set[int] = set()
-        self._agenda: list[tuple[float, int, Callable[[float], list[Message]]]] = []
+    def __init__(self, home: Home, slots: int, draw: Callable[[], Sequence[float]]) -> None:
+        super().__init__(1, lambda: 0)
+        self.slots, self.company, self.messages, self.tenth = slots, 1, 0, 1
+        self.now = self.own = 0.0  # virtual time; the seconds that the simulation itself took
+        self.trials: list[float] = []  # seconds of each that has ended
+        self.losses: list[int] = []  # after how many trials nodes vanish, last first
+        self.tenths: list[
+            tuple[float, float]
+        ] = []  # memory and CPU seconds after each of the trials
+        self._home, self._draw, self._left = home, draw, clock()
+        self._slots = [SimpleNamespace(node=n // NODE, kind=None, task=None) for n in range(slots)]
+        self._agenda: list[Any] = []  # when, order, slot, task, what it says, what it says then
         self._order, self._random = itertools.count(), random.Random(1)
-        self._now, self._left = 0.0, time.perf_counter()
-
-    def start(self) -> None:
-        """See `Executor`."""
-        self._left = time.perf_counter()
-
-    def settle(self) -> None:
-        """See `Executor`; there was none."""
-
-    def release(self) -> None:
-        """See `Executor`; slots hold nothing."""
 
     def prefer(self, kinds: Sequence[Kind]) -> int:
         """See `Executor`; as `RayExecutor` does."""
@@ -119,107 +82,172 @@ class VirtualExecutor:
         return preferred(kinds, idle, [slot.kind for slot in self._slots if slot.task])
 
     def submit(self, task: Task) -> None:
-        """See `Executor`."""
+        """See `Executor`; as `RayExecutor` does."""
         wanted = kind(task.model, task.hyperparameters)
-        idle = [own for own in self._slots if not own.task and own.node not in self._gone]
-        slot = max(idle, key=lambda own: own.kind == wanted)
-        slot.kind, slot.task, slot.gaps, slot.step = wanted, task, self._draw(), 0
-        slot.began = self._now + time.perf_counter() - self._left
-        self._plan(slot.began + slot.gaps[0], functools.partial(self._say, slot, task))
+        slot = max((own for own in self._slots if not own.task), key=lambda s: s.kind == wanted)
+        slot.kind, slot.task = wanted, task
+        slot.began = self.now + clock() - self._left
+        self._follow(slot, task, self._story(slot))
 
     def poll(self, timeout: float) -> list[Message]:
         """See `Executor`; what the driver took since the last call has passed in virtual time."""
-        start = time.perf_counter()
-        self._now += start - self._left
-        self._now = max(self._now, self._agenda[0][0] if self._agenda else self._now + timeout)
-        said: list[Message] = []
-        while self._agenda and self._agenda[0][0] <= self._now + BATCH:
-            at, _, happens = heapq.heappop(self._agenda)
-            said += happens(at)
+        start = clock()
+        self.now += start - self._left
+        self.now = max(self.now, self._agenda[0][0] if self._agenda else self.now + timeout)
+        while self.losses and self.losses[-1] <= len(self.trials):
+            self._lose()
+        said = []
+        while self._agenda and self._agenda[0][0] <= self.now + BATCH:
+            at, _, slot, task, content, story = heappop(self._agenda)
+            if slot.task is task:  # else it was lost
+                said.append(Message(task.run_id, content))
+                if isinstance(content, Result):
+                    self._free(slot, at)
+                else:
+                    self._follow(slot, task, story)
         self.messages += len(said)
-        self._left = time.perf_counter()
+        self._left = clock()
         self.own += self._left - start
-        for message in said:
-            self._keep(message)
+        for run_id, content in said:  # kept in the driver's home, as `RayExecutor` does
+            folder = AttemptFolder(self._home.attempt(run_id))
+            if isinstance(content, Event):
+                folder.append(content)
+            elif content.outcome == "complete":
+                write_atomically(folder.predictions, PREDICTIONS)
+                folder.write_result(content)
         return said
 
-    def prune(self, run_id: str) -> None:
-        """See `Executor`."""
-        for slot in self._slots:
-            if slot.task and slot.task.run_id == run_id:
-                self._plan(self._now, functools.partial(self._end, slot, "pruned"))
+    def _follow(self, slot: SimpleNamespace, task: Task, story: Iterator[Any]) -> None:
+        at, content = next(story)
+        heappush(self._agenda, (at, next(self._order), slot, task, content, story))
 
-    def stop(self) -> None:
-        """See `Executor`."""
-        for slot in [own for own in self._slots if own.task]:
-            self._plan(self._now, functools.partial(self._end, slot, "interrupted"))
+    def _story(self, slot: SimpleNamespace) -> Iterator[Any]:
+        """Yield when a trial says something, and what: its node, environment, epochs, result."""
+        gaps = self._draw()
+        about = {f"environment{number}": "0" * 12 for number in range(ENVIRONMENT)}
+        for epoch, at in enumerate(itertools.accumulate(gaps[:-1], initial=slot.began), -1):
+            metrics = {name: self._random.random() for name in EPOCH if epoch > 0}
+            said = about if epoch == 0 else {"node": f"node-{slot.node}"} if epoch < 0 else {}
+            yield at, Event(int(1000 * at), max(epoch, 0), metrics, said)
+        end = at + gaps[-1]
+        final = {name: self._random.random() for name in FINAL}
+        yield end, Result("complete", int(1000 * end), final, final["test_accuracy"])
 
-    def close(self) -> None:
-        """See `Executor`."""
-        self._agenda.clear()
+    def _free(self, slot: SimpleNamespace, at: float) -> None:
+        slot.task = None
+        self.trials.append(at - slot.began)
+        if len(self.trials) % self.tenth == 0:
+            self.tenths.append((machine.memory_of(os.getpid()), time.process_time() - self.own))
 
-    def lose(self, at: float) -> list[Message]:
-        """Take a node away, and plan its return."""
-        node = self._random.choice(sorted({s.node for s in self._slots} - self._gone))
-        own = [slot for slot in self._slots if slot.node == node]
-        self._gone.add(node)
-        self.slots -= len(own)
-        self._plan(at + AWAY, lambda _: self._replace(node, len(own)))
-        busy = [slot for slot in own if slot.task]
-        self.lost += len(busy)
-        return [message for s in busy for message in self._end(s, "interrupted", at, "lost")]
+    def _lose(self) -> None:
+        """Lose a node for ever; its trials say so next."""
+        self.losses.pop()
+        node, lost = self._random.choice(self._slots).node, Result("interrupted", 0, failure="lost")
+        for slot in [own for own in self._slots if own.node == node and own.task]:
+            self._follow(slot, slot.task, iter([(self.now, lost)]))
+        self._slots = [own for own in self._slots if own.node != node]
+        self.slots = len(self._slots)
 
-    def plan_losses(self, times: Sequence[float]) -> None:
-        """Lose a node at each of these times."""
-        for at in times:
-            self._plan(at, self.lose)
 
-    def _replace(self, node: int, slots: int) -> list[Message]:
-        self._gone.remove(node)
-        self.slots += slots
-        return []
+def stand_ins() -> tuple[Any, Any]:
+    """Return what Driver and Recorder call of a ledger and a tracker; nothing is kept."""
+    numbers, names = itertools.count(), map("{:032x}".format, itertools.count())
+    quiet = dict.fromkeys(("finish", "log", "open_parent", "record"), lambda *_: None)
+    ledger, tracker = SimpleNamespace(attempts=dict, **quiet), SimpleNamespace(**quiet)
+    ledger.start = lambda cell, number, run_id, *_: Attempt(
+        next(numbers), str(cell.id), number, run_id, "running", None
+    )
+    tracker.start, tracker.models = lambda *_: next(names), tracker
+    return ledger, tracker
 
-    def _plan(self, at: float, happens: Callable[[float], list[Message]]) -> None:
-        heapq.heappush(self._agenda, (at, next(self._order), happens))
 
-    def _say(self, slot: Slot, task: Task, at: float) -> list[Message]:
-        """Return what a trial says next: its node, what it runs on, its epochs, its result."""
-        if slot.task is not task:
-            return []
-        slot.step += 1
-        if slot.step == len(slot.gaps):
-            return self._end(slot, "complete", at)
-        self._plan(at + slot.gaps[slot.step], functools.partial(self._say, slot, task))
-        event = Event(int(1000 * at), environment={"node": f"node-{slot.node}", "gpu": "0"})
-        if slot.step == 2:
-            about = {f"environment{number}": "0" * 12 for number in range(ENVIRONMENT)}
-            event = Event(int(1000 * at), environment=about)
-        elif slot.step > 2:
-            metrics = {name: self._random.random() for name in EPOCH}
-            event = Event(int(1000 * at), slot.step - 2, metrics)
-        return [Message(task.run_id, event)]
+def make_plan(count: int, dataset: Dataset) -> Plan:
+    """Return cells of 48 networks in a random order, as a sampler draws them."""
+    networks, sizes = [cell.params["model"] for cell in PRINTED], range(1, 9)
+    rates = [1e-6 * (1 + n) for n in range(1 + count // 48)]
+    cells = [
+        Cell(model, *DATA, Hyperparameters(filters=n, units=n, learning_rate=rate), 0, "0" * 64)
+        for rate, n, model in itertools.product(rates, sizes, networks)
+    ]
+    random.Random(0).shuffle(cells)
+    axes = {"model": networks, "filters": [*sizes], "learning_rate": rates}
+    return Plan(STUDY, cells[:count], {DATA: dataset}, axes)
 
-    def _end(self, slot: Slot, outcome: Any, at: float, failure: Any = None) -> list[Message]:
-        task, slot.task = slot.task, None
-        if task is None:
-            return []
-        self.began.append(slot.began)
-        self.ended.append(at)
-        metrics = {name: self._random.random() for name in (*FINAL, "test_accuracy")}
-        if outcome != "complete":
-            return [Message(task.run_id, Result(outcome, int(1000 * at), failure=failure))]
-        self.complete += 1
-        if self.complete in self.marks:
-            self.memory.append((self.complete, psutil.Process().memory_info().rss / 2**20))
-        value = self._random.random()
-        return [Message(task.run_id, Result("complete", int(1000 * at), metrics, value))]
 
-    def _keep(self, message: Message) -> None:
-        """Keep what was said in the attempt's folder, which `RayExecutor` does in the driver."""
-        folder = AttemptFolder(self._home.attempt(message.run_id))
-        if isinstance(message.content, Event):
-            folder.append(message.content)
-        elif message.content.outcome == "complete":
-            if self._predictions:
-                write_atomically(folder.predictions, self._predictions)
-            folder.write_result(message.content)
+def drawing(home: Path | None, epochs: int, speed: float) -> Callable[[], Sequence[float]]:
+    """Return what draws a trial's seconds: to the first epoch, each epoch, and to the result."""
+    chance = random.Random(2)
+    gaps = [[AROUND, *[c.metrics["epoch_seconds_median"]] * epochs, AROUND] for c in PRINTED]
+    if home:
+        runs = recorded_times.read(home / "mlruns" / "mlflow.db")
+        marks = [[r.created, r.began, *(at for at, _ in r.epochs.values()), r.ended] for r in runs]
+        gaps = [[later - at for at, later in itertools.pairwise(mark)] for mark in marks]
+    return lambda: [gap / speed * chance.uniform(0.9, 1.1) for gap in chance.choice(gaps)]
+
+
+def simulate(root: Path, asked: argparse.Namespace) -> dict[str, str]:
+    """Run all cells with a home in ``root``; returns what was measured, by what it is."""
+    home, plan = Home(root), make_plan(asked.cells, Dataset(root, CARD))
+    home.prepare()
+    ledger, tracker = stand_ins()
+    if asked.recording == "sqlite":
+        ledger, tracker = open_ledger(home, None, STUDY), open_tracker(home, STUDY)
+    ran = VirtualExecutor(home, asked.slots, drawing(asked.home, asked.epochs, asked.speed))
+    ran.losses = [asked.cells * n // (asked.lose + 1) for n in range(asked.lose, 0, -1)]
+    ran.tenth = asked.cells // 10
+    proposer = Proposer([Known(cell) for cell in plan.cells], None, None, (), {}, "")
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        display = PlainProgress(asked.cells, 0, asked.slots, plan.label)
+        driver = Driver(home, plan, ledger, tracker, ran, display, proposer)
+        ran.tenths.append((machine.memory_of(os.getpid()), time.process_time()))
+        start = clock()
+        driver.run(plan.cells, tracker.open_parent(""), lambda: 0)
+        spent = clock() - start - ran.own
+    cpu = time.process_time() - ran.own - ran.tenths[0][1]
+    count, slots, ms, busy = asked.cells, asked.slots, 1000 * spent / asked.cells, sum(ran.trials)
+    mean, (memory, marks) = busy / len(ran.trials), zip(*ran.tenths, strict=True)
+    tenths = [f"{1000 * (b - a) / ran.tenth:.1f}" for a, b in itertools.pairwise(marks)]
+    return {
+        f"{count:,} cells, {slots:,} slots, recording: {asked.recording}":
+            f"trials of {mean:.0f} s in the mean, {ran.messages / len(ran.trials):.1f} messages; "
+            f"{duration(spent)} of the driver, {duration(ran.own)} of the simulation not counted",
+        "the driver, a cell": f"{1000 * cpu / count:.1f} ms CPU (by tenths: {', '.join(tenths)}), "
+            f"{ms:.1f} ms with the disk; {ran.messages / cpu:,.0f} messages a CPU second",
+        "memory": f"{memory[0] >> 20} MiB before, {memory[1] >> 20} after a tenth of the trials, "
+            f"{memory[9] >> 20} after nine, {machine.peak_memory_mb():.0f} at most",
+        "virtual time": f"{duration(ran.now)}, slots busy for {100 * busy / slots / ran.now:.1f} % "
+            f"of it; lost: {asked.lose} nodes of {NODE} slots, {len(ran.trials) - count} trials",
+        "where it breaks": f"one driver keeps **{1000 * mean / ms:,.0f} slots** busy ({mean:.0f} s "
+            f"/ {ms:.1f} ms); {slots:,} slots send {slots * ran.messages / busy:.1f} messages a "
+            f"second, it takes {ran.messages / spent:,.0f}; slots wait where trials with as many "
+            f"messages are shorter than {slots * ms / 1000:.1f} s",
+        f"extrapolated to {FULL:,} cells": f"{duration(FULL * ms / 1000)} of the driver, "
+            f"{duration(FULL * mean / slots)} of the slots",
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Simulate, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--recording", choices=("none", "sqlite"), default="none")
+    for name, usual in {"slots": 1000, "cells": 0, "epochs": 10, "speed": 1.0, "lose": 0}.items():
+        parser.add_argument(f"--{name}", type=type(usual), default=usual)
+    parser.add_argument("--home", type=Path)
+    parser.add_argument("--quick", action="store_true", help="100 slots, 500 cells")
+    asked = parser.parse_args()
+    asked.cells = asked.cells or (FULL if asked.recording == "none" else 2000)
+    if asked.quick:
+        asked.slots, asked.cells = 100, 500
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    memory = "/dev/shm" if asked.recording == "none" and Path("/dev/shm").is_dir() else None
+    with tempfile.TemporaryDirectory(dir=memory) as root:
+        rows = simulate(Path(root).resolve(), asked)
+    how = f"{time.strftime('%Y-%m-%d')}, files {'in memory' if memory else 'on disk'}"
+    print(f"`python benchmarks/simulate_cluster.py {' '.join(sys.argv[1:])}`, {how}:\n")
+    print("| what | measured |\n|---|---|")
+    print(*(f"| {what} | {measured} |" for what, measured in rows.items()), sep="\n")
+    print(f"\n{machine.description()}; {libraries.versions('mlflow', 'optuna', 'sqlalchemy')}")
+
+
+if __name__ == "__main__":
+    main()

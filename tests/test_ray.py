@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,25 +110,44 @@ def _is_agent(process: psutil.Process) -> bool:
         return False
 
 
+@pytest.fixture
+def begin(ecsweep: Ecsweep) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    """Starts the tiny study; what a failed test leaves running is ended."""
+    begun: list[subprocess.Popen[str]] = []
+
+    def start(*options: str, **more: str) -> "subprocess.Popen[str]":
+        begun.append(ecsweep.start("study", "tiny", *options, **more))
+        return begun[-1]
+
+    yield start
+    for driver in begun:
+        if driver.poll() is None:
+            os.killpg(driver.pid, signal.SIGKILL)
+            driver.communicate()
+
+
+Begin = Callable[..., "subprocess.Popen[str]"]
+
+
 def trained(home: Ecsweep) -> bool:
     return bool(rows(home, "mlflow.db", "SELECT 1 FROM metrics WHERE step > 0"))
 
 
 def test_a_study_on_postgresql_survives_its_nodes_and_driver(
-    nodes: Nodes, ecsweep: Ecsweep, postgres: Postgres
+    nodes: Nodes, ecsweep: Ecsweep, begin: Begin, postgres: Postgres
 ) -> None:
     """A node is killed, a driver too, PostgreSQL restarts: each cell is recorded exactly once."""
     ledger, mlflow = postgres.new(), postgres.new()
     databases = {"ECSWEEP_STORAGE": ledger, "MLFLOW_TRACKING_URI": mlflow}
     shared = ecsweep.home / "shared"
     options = nodes.options("--artifacts", str(shared), *LONG)
-    driver = ecsweep.start("study", "tiny", *options, **databases)
+    driver = begin(*options, **databases)
     checkpoints = shared / "tiny@demo" / "checkpoints"
     wait_for(lambda: list(checkpoints.glob("*.npz")))
     nodes.order("kill two")
     kill(driver)
     wait_for(lambda: not agents(nodes))
-    again = ecsweep.start("study", "tiny", *nodes.options("--artifacts", str(shared)), **databases)
+    again = begin(*nodes.options("--artifacts", str(shared)), **databases)
     wait_for(lambda: agents(nodes))
     nodes.order("add two 1 0")
     postgres.control("restart", "-m", "fast")
@@ -142,15 +161,15 @@ def test_a_study_on_postgresql_survives_its_nodes_and_driver(
     assert not [path for path in (ecsweep.home / "mlruns" / "work").iterdir() if path.is_dir()]
 
 
-def test_a_lost_node_costs_what_came_after_the_checkpoint(nodes: Nodes, ecsweep: Ecsweep) -> None:
+def test_a_lost_node_costs_what_came_after_the_checkpoint(
+    nodes: Nodes, ecsweep: Ecsweep, begin: Begin
+) -> None:
     """Its cell is lost, and goes on elsewhere; status tells the cells of each node."""
     shared = ecsweep.home / "shared"
-    driver = ecsweep.start(
-        "study", "tiny", *nodes.options("--artifacts", f"file://{shared}", *LONG)
-    )
+    driver = begin(*nodes.options("--artifacts", f"file://{shared}", *LONG))
     wait_for(lambda: len(list((shared / "tiny@demo" / "checkpoints").glob("*.npz"))) == 2)
     status = ecsweep.ok("status", "tiny")
-    assert "On nodes: one 1 running; two 1 running." in status
+    assert "On nodes: one 1 running, 0 done; two 1 running, 0 done." in status
     nodes.order("kill two")
     wait_for(lambda: "lost" in str(rows(ecsweep, "mlflow.db", FAILURES)))
     nodes.order("add two 1 0")
@@ -165,11 +184,13 @@ def test_a_lost_node_costs_what_came_after_the_checkpoint(nodes: Nodes, ecsweep:
 FAILURES = "SELECT value FROM tags WHERE key = 'ecsweep.failure'"
 
 
-def test_a_node_that_is_taken_away_keeps_its_trial_first(nodes: Nodes, ecsweep: Ecsweep) -> None:
+def test_a_node_that_is_taken_away_keeps_its_trial_first(
+    nodes: Nodes, ecsweep: Ecsweep, begin: Begin
+) -> None:
     """A spot machine's notice: the trial writes a checkpoint at once and goes on elsewhere."""
     shared = ecsweep.home / "shared"
     seldom = ("--set", "early_stopping=none", "--checkpoint-every", "1h", "--set", "epochs=60")
-    driver = ecsweep.start("study", "tiny", *nodes.options("--artifacts", str(shared), *seldom))
+    driver = begin(*nodes.options("--artifacts", str(shared), *seldom))
     wait_for(lambda: trained(ecsweep))
     wait_for(lambda: len(agents(nodes)) == 2)
     nodes.order("drain two 30")
@@ -185,10 +206,10 @@ def test_a_node_that_is_taken_away_keeps_its_trial_first(nodes: Nodes, ecsweep: 
 
 
 def test_without_artifacts_a_lost_trial_begins_again_and_says_so(
-    nodes: Nodes, ecsweep: Ecsweep
+    nodes: Nodes, ecsweep: Ecsweep, begin: Begin
 ) -> None:
     """A killed worker is replaced on its node; a killed agent anywhere. Ctrl-C ends it all."""
-    driver = ecsweep.start("study", "tiny", *nodes.options(*LONG[:-1], "epochs=200"))
+    driver = begin(*nodes.options(*LONG[:-1], "epochs=200"))
     wait_for(lambda: trained(ecsweep))
     worker = next(child for own in agents(nodes) for child in own.children())
     os.kill(worker.pid, signal.SIGKILL)

@@ -1,0 +1,80 @@
+"""What fits on the nodes of a cluster, and what is told of them; Ray itself: test_ray.py."""
+
+import pytest
+
+from ec_sweep import cluster
+from ec_sweep.cluster import Node, Share
+from ec_sweep.places import by_node
+from ec_sweep.stored import TrackedRun
+
+GB = 10**9
+
+
+def node(name: str = "a", cpus: float = 8, gpus: float = 0, memory: float = 64 * GB) -> Node:
+    return Node(name, name, cpus, gpus, memory)
+
+
+@pytest.mark.parametrize(
+    ("share", "held"),
+    [
+        (Share(1, 0, GB), 8),
+        (Share(3, 0, GB), 2),
+        (Share(1, 0, 30 * GB), 2),
+        (Share(1, 0.25, GB), 8),
+        (Share(1, 1, GB), 2),
+        (Share(1, 0.1, GB), 8),
+        (Share(16, 0, GB), 0),
+    ],
+)
+def test_a_node_holds_what_its_scarcest_resource_allows(share: Share, held: int) -> None:
+    """CPUs, GPUs in parts, and memory; a tenth of a GPU fits ten times in spite of rounding."""
+    assert node(gpus=2).holds(share) == held
+    assert Node("a", "a", 16, 1, 64 * GB).holds(Share(1, 0.1, GB)) == 10
+
+
+def test_nothing_new_begins_on_a_node_that_is_being_taken_away() -> None:
+    """Whatever it has."""
+    assert Node("a", "a", 8, 0, 64 * GB, leaving=True).holds(Share(1, 0, GB)) == 0
+
+
+def test_a_trial_is_given_a_gpu_where_there_are_any() -> None:
+    """Beside it up to four CPUs, as far as the node has them for each GPU's part."""
+    assert cluster.usual_share([node()], None, None, None).gpus == 0
+    assert cluster.usual_share([node()], None, None, None).cpus == 1
+    many = cluster.usual_share([node(), node(cpus=64, gpus=8)], None, None, None)
+    assert (many.gpus, many.cpus) == (1, 4)
+    packed = cluster.usual_share([node(cpus=16, gpus=2)], None, 0.25, None)
+    assert (packed.gpus, packed.cpus) == (0.25, 2)
+    asked = cluster.usual_share([node(gpus=1)], 3, 0, GB)
+    assert asked == Share(3, 0, GB)
+
+
+def test_nodes_that_share_a_name_are_told_apart() -> None:
+    """A name that was given counts, else the machine's; dead nodes are left out."""
+
+    def row(own: str, name: str, host: str = "host", alive: bool = True) -> dict[str, object]:
+        return {
+            "Alive": alive, "NodeID": own, "NodeName": name, "NodeManagerAddress": "10.0.0.1",
+            "NodeManagerHostname": host, "Resources": {"CPU": 2.0},
+        }  # fmt: skip
+
+    table = [row("aaaa1", "10.0.0.1"), row("bbbb2", "10.0.0.1"), row("cccc3", "named")]
+    found = cluster._named([*table, row("dddd4", "gone", alive=False)], {"cccc3": 1})
+    assert [own.name for own in found] == ["host#aaaa", "host#bbbb", "named"]
+    assert [own.leaving for own in found] == [False, False, True]
+
+
+def test_the_use_of_nodes_is_counted_from_runs() -> None:
+    """Running, and ended by themselves; interrupted ones count nowhere."""
+
+    def run(status: str, **tags: str) -> TrackedRun:
+        named = {f"ecsweep.environment.{key}": value for key, value in tags.items()}
+        return TrackedRun("r", "c", 0, status, {}, {}, named)
+
+    runs = [
+        run("FINISHED", node="b", gpu="0"), run("FAILED", node="b", gpu="1"),
+        run("RUNNING", node="a"), run("KILLED", node="a"), run("FINISHED"),
+    ]  # fmt: skip
+    found = {name: str(use) for name, use in by_node(runs).items()}
+    assert found == {"a": "1 running, 0 done", "b": "2 done on GPU 0, 1"}
+    assert by_node(runs)["b"].to_json() == {"running": 0, "done": 2, "gpus": ["0", "1"]}

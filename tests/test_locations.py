@@ -1,0 +1,103 @@
+"""The place that all machines of a cluster reach: what is kept there, replaced, and tidied up."""
+
+from pathlib import Path
+
+import pytest
+
+from ec_sweep.errors import EcsweepError
+from ec_sweep.locations import Location
+from ec_sweep.outages import UnavailableError
+
+fsspec = pytest.importorskip("fsspec", reason="the extra ecsweep[ray] is not installed")
+
+
+@pytest.fixture(params=["folder", "file", "memory"])
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
+    """A shared folder, its address, and a file system that is none of the operating system's."""
+    urls = {
+        "folder": str(tmp_path / "shared"),
+        "file": f"file://{tmp_path}/shared",
+        "memory": f"memory://{tmp_path.name}",
+    }
+    return Location(urls[request.param], "tiny@demo")
+
+
+def attempt(folder: Path) -> Path:
+    (folder / "model").mkdir(parents=True)
+    for name in ("predictions.npz", "model/weights.npz", "result.json"):
+        (folder / name).write_bytes(name.encode())
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*") if path.is_file()
+    }  # fmt: skip
+
+
+def test_a_checkpoint_is_replaced_and_removed(location: Location, tmp_path: Path) -> None:
+    """The newest is found; where there is none, no file is made."""
+    location.check()
+    path, found = tmp_path / "own.npz", tmp_path / "found" / "cell.npz"
+    for text in ("first", "second"):
+        path.write_text(text)
+        location.push_checkpoint("cell", path)
+        location.pull_checkpoint("cell", found)
+        assert found.read_text() == text
+    location.remove_checkpoint("cell")
+    location.remove_checkpoint("cell")
+    found.unlink()
+    location.pull_checkpoint("cell", found)
+    assert not found.exists()
+    assert not [p for p in (tmp_path / "shared").rglob("*") if p.is_file()]
+
+
+def test_an_attempt_counts_once_its_result_is_there(location: Location, tmp_path: Path) -> None:
+    """All that it left comes back; without a result nothing does."""
+    folder = attempt(tmp_path / "run")
+    whole = contents(folder)
+    (folder / "result.json").rename(tmp_path / "later")
+    location.push_attempt("run", folder)
+    location.pull_attempt("run", tmp_path / "early")
+    assert not contents(tmp_path / "early") if (tmp_path / "early").exists() else True
+    (tmp_path / "later").rename(folder / "result.json")
+    location.push_attempt("run", folder)
+    location.pull_attempt("run", tmp_path / "back")
+    assert contents(tmp_path / "back") == whole
+    location.remove_attempt("run")
+    location.pull_attempt("run", tmp_path / "gone")
+    assert not (tmp_path / "gone").exists()
+
+
+def test_what_nobody_needs_is_tidied_up(location: Location, tmp_path: Path) -> None:
+    """Kept are attempts that live and checkpoints of unfinished cells; other studies' too."""
+    folder = attempt(tmp_path / "run")
+    path = tmp_path / "own.npz"
+    path.write_text("x")
+    other = Location(location.url, "other@demo")
+    other.push_checkpoint("theirs", path)
+    for name in ("alive", "dead"):
+        location.push_attempt(name, folder)
+        location.push_checkpoint(name, path)
+    location.tidy({"alive"}, {"alive"})
+    left = []
+    for name in ("alive", "dead"):
+        location.pull_attempt(name, tmp_path / f"back-{name}")
+        location.pull_checkpoint(name, tmp_path / f"{name}.npz")
+        left += [(tmp_path / f"back-{name}").exists(), (tmp_path / f"{name}.npz").exists()]
+    assert left == [True, True, False, False]
+    other.pull_checkpoint("theirs", tmp_path / "theirs.npz")
+    assert (tmp_path / "theirs.npz").exists()
+
+
+def test_a_place_that_cannot_be_used_is_told_in_a_line(tmp_path: Path) -> None:
+    """No such kind of address; a file in the way; an outage is told from bad input."""
+    (tmp_path / "file").write_text("")
+    for url in ("nope://bucket", str(tmp_path / "file")):
+        with pytest.raises(EcsweepError) as refused:
+            Location(url, "tiny@demo").check()
+        assert url in str(refused.value)
+        assert "\n" not in str(refused.value)
+    with pytest.raises(UnavailableError, match="cannot be reached"):
+        Location(str(tmp_path / "file"), "tiny@demo").push_checkpoint("cell", tmp_path / "file")
