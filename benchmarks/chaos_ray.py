@@ -146,10 +146,12 @@ def keep_nodes(folder: Path) -> None:
     """Keep a cluster in this process; orders come by lines, each is answered by one."""
     from ray.cluster_utils import Cluster
 
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever else is printed here is no answer
     head = {"num_cpus": 0, "include_dashboard": False, "node_name": "head"}
     cluster = Cluster(initialize_head=True, head_node_args={**head, "temp_dir": str(folder)})
     nodes: dict[str, Any] = {}
-    print(cluster.address, flush=True)
+    print(cluster.address, file=answers, flush=True)
     for line in sys.stdin:
         order, name, *values = line.split()
         answer = "done"
@@ -167,7 +169,7 @@ def keep_nodes(folder: Path) -> None:
                 drain(nodes[name], float(values[0]))
         except Exception as error:  # it is told there, and other orders may be carried out
             answer = f"error: {error!r}"
-        print(answer.replace("\n", " "), flush=True)
+        print(answer.replace("\n", " "), file=answers, flush=True)
     with contextlib.suppress(Exception):  # of nodes that are gone already
         cluster.shutdown()
 
@@ -311,6 +313,13 @@ def is_agent(process: psutil.Process) -> bool:
     return False
 
 
+def running(process: psutil.Process | None) -> bool:
+    """Say whether a process is there and no zombie."""
+    with contextlib.suppress(psutil.Error):
+        return process is not None and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
 def workers_of(agent: psutil.Process) -> list[psutil.Process]:
     """Return the worker processes of an agent."""
     found = []
@@ -372,6 +381,8 @@ class Target(chaos.Target):
         self.progress = Progress(self.home, postgres, self.shared)
         self.terminated: list[str] = []
         """Runs whose worker got SIGTERM, in time to keep a checkpoint."""
+        self.given_up_nodes = 0
+        """Nodes that Ray took for dead without a fault of ours."""
         self.notices: Counter[bool] = Counter()
         """Nodes taken away, by whether their agents had left them in time."""
 
@@ -399,6 +410,7 @@ class Target(chaos.Target):
             if not self.driver.alive:
                 self._restart()
                 continue
+            self._revive()
             fault = faults[0]
             moment = self._wait(fault)
             hit = KINDS[fault.kind](self, fault) if moment else None
@@ -442,6 +454,7 @@ class Target(chaos.Target):
 
     def _finish(self) -> None:
         """Let the study end in peace, then fill each slot once: an agent tidies its node."""
+        self._revive()
         super()._finish()
         self.cells += SLOTS * len(self.nodes.machines)
         chaos.write_sweep(self._sweep, self.cells)
@@ -481,6 +494,15 @@ class Target(chaos.Target):
             self._joins(machine)
 
         self.passing(0, wait)
+
+    def _revive(self) -> None:
+        """Boot machines whose nodes have ended without a fault of ours: Ray gives up slow ones."""
+        for machine in self.nodes.up():
+            if not running(machine.raylet):
+                self.given_up_nodes += 1
+                self._note(given_up_by_ray=machine.name)
+                self.nodes.remove(machine)
+                self.returns(machine, 1)
 
     def _joins(self, machine: Machine) -> None:
         try:
@@ -636,6 +658,7 @@ def report(target: Target, found: check_home.Found, options: argparse.Namespace)
         *((f"moment: {moment}", moments[moment]) for moment in ("any instant", *MOMENTS)),
         ("nodes taken away that agents had left in time", target.notices[True]),
         ("nodes taken away that agents had not left yet", target.notices[False]),
+        ("nodes that Ray gave up by itself", target.given_up_nodes),
         ("ends that named an outage", len(target.refusals)),
         ("cells given up, then retried", target.given_up),
         *((note, found.notes[note]) for note in check_home.NOTES[1:]),

