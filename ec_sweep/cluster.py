@@ -62,9 +62,7 @@ def connect(address: str | None) -> None:
     Raises:
         EcsweepError: Ray is not installed, or the cluster cannot be reached or refuses us.
     """
-    # Before Ray is imported, which looks once.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
-    if address is None:
+    if address is None:  # before Ray is imported, which looks once
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # 0: loopback alone
     try:

@@ -1,6 +1,7 @@
 """A cluster over time: reached in the background, its nodes coming and going, what fits on them."""
 
 import contextlib
+import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -47,6 +48,7 @@ class Membership:
         self._interrupts = interrupts
         self._failure: Exception | None = None
         self._looked, self._capacity = 0.0, 0
+        self._signals_are_ours = False
         self._connecting = threading.Thread(target=self._connect, daemon=True)
         self.nodes: Mapping[str, Node] = {}
         """Those that live, by ID, as last looked at."""
@@ -72,6 +74,10 @@ class Membership:
             if self._interrupts():
                 raise KeyboardInterrupt
             self._connecting.join(_TICK)
+        if not self._signals_are_ours:
+            # Ray has put a handler of its own below Python's, which aborts 3 s after a SIGTERM.
+            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+            self._signals_are_ours = True
         if self._failure:
             raise self._failure
 
@@ -81,7 +87,6 @@ class Membership:
         return self._connecting.ident is not None and not self._connecting.is_alive()
 
     def _connect(self) -> None:
-        # Not in the main thread: there Ray would take SIGTERM, which is the driver's to count.
         try:
             if self._location:
                 self._location.check()

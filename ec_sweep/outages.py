@@ -80,7 +80,8 @@ def _translate(error: Exception, what: str, remote: bool) -> None:
     doctor = hints.command("doctor")
     for cause in _causes(error):
         if _is_away(cause, remote):
-            root = _line([*_causes(cause)][-1])  # what wraps it says the same in many words
+            # What wraps a cause says the same in many words; a pool of connections says nothing.
+            root = [said for said in map(_line, _causes(cause)) if said != "()"][-1]
             raise UnavailableError(f"{what} cannot be reached ({root}).") from error
         if getattr(cause, "error_code", "") == "RESOURCE_DOES_NOT_EXIST" or _DELETED in str(cause):
             raise EcsweepError(f"{what}: {_line(cause)} See: {doctor}") from error
