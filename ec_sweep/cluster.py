@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 import socket
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -64,6 +65,8 @@ def connect(address: str | None) -> None:
     """
     if address is None:  # before Ray is imported, which looks once
         os.environ.setdefault("RAY_AUTH_MODE", "token")
+        if "RAY_AUTH_TOKEN_PATH" not in os.environ:  # Ray would make a file that others can read
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # 0: loopback alone
     try:
         import ray
