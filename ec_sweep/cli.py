@@ -145,7 +145,7 @@ def show_status(
     home: Home = HERE,
     storage: Storage = None,
 ) -> None:
-    """Show the cells of a study with their state, and the nodes of a cluster."""
+    """Show the cells of a study, their states, and its nodes."""
     from ec_sweep import experiments, gone, locks, output, places, planning
 
     where = place(home, storage, reads=True)
