@@ -193,7 +193,7 @@ def _end_orphans(study: str) -> None:
 def _in_words(nodes: Sequence[Node]) -> str:
     """Return what nodes have, in a line; those that only keep the cluster together are left out."""
     words = [
-        f"{node.name} ({node.cpus:g} CPUs, {node.gpus:g} GPUs, {node.memory / 1e9:.1f} GB)"
+        f"{node.name} (CPU {node.cpus:g}, GPU {node.gpus:g}, {node.memory / 1e9:.1f} GB)"
         for node in nodes
         if node.cpus or node.gpus
     ]

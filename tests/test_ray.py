@@ -227,7 +227,7 @@ def test_without_artifacts_a_lost_trial_begins_again_and_says_so(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--gpus-per-trial", "1"), "no node of the cluster has 1 CPU, 1 GPU and 1.0 GB"),
+        (("--gpus-per-trial", "1"), "no node of the cluster has 4 CPUs, 1 GPU and 1.0 GB"),
         (("--gpus-per-trial", "2"), "--gpus-per-trial must be from 0 to 1"),
         (("--memory-per-trial", "many"), "--memory-per-trial must be a size such as"),
         (("--gpu-share", "4"), "--gpus-per-trial 0.25"),
