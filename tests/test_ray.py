@@ -211,7 +211,10 @@ def test_without_artifacts_a_lost_trial_begins_again_and_says_so(
     """A killed worker is replaced on its node; a killed agent anywhere. Ctrl-C ends it all."""
     driver = begin(*nodes.options(*LONG[:-1], "epochs=200"))
     wait_for(lambda: trained(ecsweep))
-    worker = next(child for own in agents(nodes) for child in own.children())
+    (worker, *_) = [
+        child for own in agents(nodes) for child in own.children()
+        if "spawn_main" in "".join(child.cmdline())
+    ]  # fmt: skip
     os.kill(worker.pid, signal.SIGKILL)
     wait_for(lambda: "lost" in str(rows(ecsweep, "mlflow.db", FAILURES)))
     os.killpg(driver.pid, signal.SIGINT)
