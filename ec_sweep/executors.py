@@ -106,7 +106,10 @@ class InlineExecutor:
         """See `Executor`."""
         from ec_sweep import trial
 
-        trial.configure(self._threads, deterministic=False)
+        try:
+            trial.configure(self._threads, deterministic=False)
+        except RuntimeError as error:  # TensorFlow's, in a process that has computed with it
+            self.note(f"Trials take the threads that this process has ({error}).")
 
     def settle(self) -> None:
         """See `Executor`; an attempt's lock tells."""

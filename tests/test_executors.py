@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 
 from ec_sweep.datasets import Dataset
 from ec_sweep.executors import InlineExecutor
@@ -30,6 +31,17 @@ class TestInline(ExecutorContract):
         executor.start()
         folder = tmp_path_factory.mktemp("inline")
         return Trials(executor, folder, dataset, interrupt=lambda: left.insert(0, 10))
+
+
+def test_a_process_that_has_computed_keeps_its_threads() -> None:
+    """TensorFlow's threads are set once: a notebook that has used it can train all the same."""
+    tf.reduce_sum(tf.zeros(2))
+    said: list[str] = []
+    executor = InlineExecutor(97, lambda: 0)
+    executor.note = said.append
+    executor.start()
+    assert len(said) == 1
+    assert "threads" in said[0]
 
 
 class TestLocal(ExecutorContract):
