@@ -96,11 +96,12 @@ class InlineExecutor:
     slots = company = 1
 
     def __init__(self, threads: int, interrupts: Callable[[], int]) -> None:
-        self.note: Callable[[str], None] = lambda _: None  # it has nothing to decide
+        self.note: Callable[[str], None] = lambda _: None
         self._threads = threads
         self._interrupts = interrupts
         self._task: Task | None = None
         self._kind: Kind = None
+        self._to_say = ""
 
     def start(self) -> None:
         """See `Executor`."""
@@ -109,7 +110,7 @@ class InlineExecutor:
         try:
             trial.configure(self._threads, deterministic=False)
         except RuntimeError as error:  # TensorFlow's, in a process that has computed with it
-            self.note(f"Trials take the threads that this process has ({error}).")
+            self._to_say = f"Trials take the threads that this process has ({error})."
 
     def settle(self) -> None:
         """See `Executor`; an attempt's lock tells."""
@@ -127,6 +128,9 @@ class InlineExecutor:
         """See `Executor`; blocks for the whole trial."""
         from ec_sweep import trial
 
+        if self._to_say:
+            self.note(self._to_say)
+            self._to_say = ""
         if self._task is None:
             time.sleep(timeout)
             return []

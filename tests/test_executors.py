@@ -40,6 +40,8 @@ def test_a_process_that_has_computed_keeps_its_threads() -> None:
     executor = InlineExecutor(97, lambda: 0)
     executor.note = said.append
     executor.start()
+    executor.poll(0)
+    executor.poll(0)
     assert len(said) == 1
     assert "threads" in said[0]
 
