@@ -205,7 +205,11 @@ class LocalExecutor:
                     yield Message(task.run_id, content)
         except (EOFError, OSError):
             worker.process.join(EXIT)
-            yield self._bury(worker, task, self._lost(worker))
+            if worker.began is None and worker.trials > 1 and not self._stopping:
+                self._dismiss(worker)  # it died idle: this trial had not begun
+                self.submit(task)
+            else:
+                yield self._bury(worker, task, self._lost(worker))
 
     def _learn(self, worker: Worker, task: Task, content: Event | Beat) -> None:
         """Take what a trial under way says of memory and speed."""

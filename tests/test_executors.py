@@ -1,12 +1,16 @@
 """The contract of executors, in this process and in worker processes; on Ray: test_ray.py."""
 
 import math
+import multiprocessing
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import tensorflow as tf
 
+from ec_sweep.attempts import Result
 from ec_sweep.datasets import Dataset
 from ec_sweep.executors import InlineExecutor
 from ec_sweep.local_executor import LocalExecutor
@@ -44,6 +48,24 @@ def test_a_process_that_has_computed_keeps_its_threads() -> None:
     executor.poll(0)
     assert len(said) == 1
     assert "threads" in said[0]
+
+
+def test_a_worker_that_dies_idle_costs_no_trial(tmp_path: Path, dataset: Dataset) -> None:
+    """A trial that it had not begun is given to another, and is not counted as lost."""
+    executor = LocalExecutor(Layout(1, 1, fixed=True), tmp_path, "idle")
+    executor.start()
+    trials = Trials(executor, tmp_path, dataset)
+    trials.end(trials.task("first"))
+    (worker,) = multiprocessing.active_children()
+    assert worker.pid
+    os.kill(worker.pid, signal.SIGSTOP)
+    executor.submit(trials.task("second"))
+    worker.kill()
+    said = trials.until(lambda found: any(isinstance(m.content, Result) for m in found))
+    executor.close()
+    result = said[-1].content
+    assert isinstance(result, Result)
+    assert result.outcome == "complete", result.message
 
 
 class TestLocal(ExecutorContract):
