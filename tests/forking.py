@@ -9,6 +9,8 @@ so does whatever changes how Python starts.
 """
 
 import array
+import atexit
+import gc
 import importlib
 import json
 import os
@@ -19,6 +21,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from functools import cache
@@ -107,6 +110,7 @@ def main() -> None:
     """Import, then fork for each order and say its process and what that ended with."""
     orders = socket.socket(fileno=int(sys.argv[1]))
     _import_all()
+    gc.freeze()  # or a child would copy what it looks through
     while True:
         data, streams, _, _ = socket.recv_fds(orders, _LARGEST, 2)
         if not data:
@@ -132,7 +136,16 @@ def _become_the_command(order: dict[str, object], streams: "list[int] | array.ar
     os.environ.update(untraced(order["env"]))  # type: ignore[arg-type] # its workers: it is traced
     sys.path[0] = str(order["folder"])
     sys.argv = ["ecsweep", *order["arguments"]]  # type: ignore[misc]
-    runpy.run_module("ec_sweep.cli", run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module("ec_sweep.cli", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        code = end.code
+    finally:
+        threading._shutdown()  # type: ignore[attr-defined] # as Python does before it ends
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(int(code or 0))  # to take all modules down would take longer than most commands
 
 
 def _import_all() -> None:
