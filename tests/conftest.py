@@ -41,6 +41,16 @@ scales: {demo: {length: 40, train_size: 64}, paper: {length: 50, train_size: 64}
 """
 
 
+LONGEST = ("main_job", "ray", "postgres", "study", "publishing", "trial", "serving", "doctor")
+"""Files that take minutes: begun last, one would run on while the other processes are idle."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, in their order."""
+    places = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
 @dataclass(frozen=True)
 class Ecsweep:
     """Runs the installed command line in a home folder of its own."""
