@@ -34,7 +34,8 @@ Labels = Annotated[
     Path | None,
     typer.Option(
         metavar="TABLE",
-        help="For files without EC numbers: a TSV or CSV with the columns Entry and EC number.",
+        help="For files without EC numbers: a TSV or CSV with the columns Entry and EC number, "
+        "or that of --class-column.",
     ),
 ]
 Pattern = Annotated[
@@ -72,7 +73,22 @@ Moves = Annotated[
         "deleted, or kept.",
     ),
 ]
-Recipe = Annotated[str, typer.Argument(metavar="DATASET", help="Which one: enzyme or ec37.")]
+ClassColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--class-column",
+        metavar="C",
+        help="Column that names the class of every protein, for a dataset under a name of your "
+        "own. EC numbers are not needed then.",
+    ),
+]
+Recipe = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATASET",
+        help="Which one: enzyme or ec37; or a name of your own, with --class-column.",
+    ),
+]
 Origin = Annotated[
     list[str],
     typer.Option("--from", metavar="FILE|SOURCE", help="A file, or a source; files repeat it."),
@@ -96,25 +112,26 @@ SmallestClass = Annotated[
     typer.Option(
         "--smallest-class",
         metavar="N",
-        help="ec37: leave classes of fewer proteins out. [default: 100]",
+        help="ec37, your own: leave classes of fewer proteins out. [default: 100 and 5]",
     ),
 ]
 Fractions = Annotated[
     str | None,
     typer.Option(
         metavar="T,V,T",
-        help="ec37: draw these shares of train, valid and test; the paper's: 0.056,0.032,0.032",
+        help="ec37, your own: draw these shares of train, valid and test; the paper's: "
+        "0.056,0.032,0.032",
     ),
 ]
 Sizes = Annotated[
     str | None,
-    typer.Option(metavar="T,V,T", help="ec37: draw so many of train, valid and test."),
+    typer.Option(metavar="T,V,T", help="ec37, your own: draw so many of train, valid and test."),
 ]
 Samples = Annotated[
     int | None,
     typer.Option(
         metavar="N",
-        help="ec37: training samples drawn and counted; the first trains. [default: 3]",
+        help="ec37, your own: training samples drawn and counted; the first trains. [default: 3]",
     ),
 ]
 
@@ -129,6 +146,7 @@ def import_files(
     pattern: Pattern = None,
     split_column: SplitColumn = None,
     family_column: FamilyColumn = None,
+    class_column: ClassColumn = None,
     transfers: Moves = None,
     as_json: Json = False,
     home: Home = HERE,
@@ -146,7 +164,8 @@ def import_files(
     where = place(home).home
     chosen = sources.name_of(files[0]) if name is None else name
     _reject_dataset(chosen)
-    options = Options(format_, labels, pattern, split_column, family_column)
+    columns = split_column, family_column, class_column
+    options = Options(format_, labels, pattern, *columns)
     table = _transfers(transfers)
     if sources.exists(where, chosen) and not as_json:
         old = sources.get(where, chosen).card
@@ -164,7 +183,8 @@ def import_files(
         return
     output.print_card(found.card)
     folder = output.relative(where.sources / chosen)
-    typer.echo(f"Next    {hints.command('data', 'build', 'enzyme', '--from', chosen)}")
+    dataset = "NAME" if class_column else "enzyme"
+    typer.echo(f"Next    {hints.command('data', 'build', dataset, '--from', chosen)}")
     typer.echo(f"Remove  rm -r {shlex.quote(str(folder))}")
 
 
@@ -183,26 +203,28 @@ def build_dataset(
     pattern: Pattern = None,
     split_column: SplitColumn = None,
     family_column: FamilyColumn = None,
+    class_column: ClassColumn = None,
     transfers: Moves = None,
     home: Home = HERE,
 ) -> None:
     """Build a dataset from files, or from a source that was imported.
 
     enzyme: enzyme or not, balanced. ec37: sub-classes of EC 3 and EC 7, everything kept unless
-    --fractions or --sizes draw from it. Records that cannot be used are counted by reason on the
+    --fractions or --sizes draw from it. Any other name: the classes of --class-column, likewise.
+    Records that cannot be used are counted by reason on the
     dataset's card, which also says how many test sequences stand in train.
     """
-    from ec_sweep import building, datasets, output
+    from ec_sweep import building, output
     from ec_sweep.building import Reading
     from ec_sweep.dividing import Split
     from ec_sweep.formats import Options
 
     where = place(home).home
-    datasets.check_name(name)
     check_range("--smallest-class", smallest_class, 10**9, lowest=5)
     drawing = _drawing(fractions, sizes, samples)
     divided = Split(split, identity, stratify)
-    options = Options(format_, labels, pattern, split_column, family_column)
+    columns = split_column, family_column, class_column
+    options = Options(format_, labels, pattern, *columns)
     source = _source(where, origin)
     if source and (options != Options() or transfers):
         raise EcsweepError(

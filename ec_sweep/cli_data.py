@@ -147,14 +147,15 @@ def verify_datasets(
 
 def _datasets(home: "Folder", name: str) -> "list[Dataset]":
     """Return the built datasets that a name or fingerprint means, where it means no source."""
-    from ec_sweep import datasets, recipes, sources
+    from ec_sweep import datasets, sources
 
+    names = datasets.names(home)
     begun = any(dataset.fingerprint.startswith(name) for dataset in datasets.built(home))
-    if not begun and name not in recipes.RECIPES:
+    if not begun and name not in names:
         known = [source.name for source in sources.imported(home)]
         raise EcsweepError(
             f"no dataset and no source is named {name!r}."
-            f"{nearest(name, [*recipes.RECIPES, *known])} Datasets: {', '.join(recipes.RECIPES)}, "
+            f"{nearest(name, [*names, *known])} Datasets: {', '.join(names)}, "
             f"or how a fingerprint begins. Sources: {', '.join(known) or 'none'}."
         )
     return datasets.named(home, name)

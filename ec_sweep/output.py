@@ -21,6 +21,7 @@ from ec_sweep.mlflow_store import is_local, tracking_uri
 from ec_sweep.paths import Home
 from ec_sweep.plan import shown as in_words
 from ec_sweep.planning import StudyStatus
+from ec_sweep.recipes import RECIPES
 from ec_sweep.space import Axis, Choice
 from ec_sweep.spec import Sampled
 from ec_sweep.stored import SavedModel
@@ -142,7 +143,7 @@ def print_card(card: dict[str, Any], class_names: Mapping[EcNumber, str] | None 
         if key == "migrations" and not any(value.values()):
             value = None
         _print_wrapped(f"{title}: {_in_words(value)}")
-        if key == "classes":
+        if key == "classes" and card["name"] in RECIPES:
             meanings = {name: names.name_of(name, class_names) for name in value}
             for name, meaning in meanings.items():
                 if meaning:
