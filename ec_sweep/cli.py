@@ -9,6 +9,7 @@ import typer
 from ec_sweep import __version__, hints
 from ec_sweep.cli_care import cancel_study, see_doctor
 from ec_sweep.cli_data import data_cli
+from ec_sweep.cli_init import write_files
 from ec_sweep.cli_predict import classify_sequences
 from ec_sweep.cli_report import write_reports
 from ec_sweep.cli_study import run_studies
@@ -19,12 +20,14 @@ from ec_sweep.options import (
     Defaults,
     Home,
     Json,
+    Models,
     Scale,
     Seeds,
     Set,
     Storage,
     StudyName,
     check_range,
+    know_models,
     place,
     request,
 )
@@ -56,10 +59,11 @@ def show_help(
 
 
 @cli.command("studies")
-def list_studies(as_json: Json = False, home: Home = HERE) -> None:  # noqa: ARG001 - all commands take --home
+def list_studies(as_json: Json = False, models: Models = None, home: Home = HERE) -> None:  # noqa: ARG001 - all commands take --home
     """List the sweep definitions: name, table, dataset, cells."""
     from ec_sweep import output, planning, spec
 
+    know_models(models)
     rows, problems = [], []
     for path in planning.sweep_files().values():
         try:
@@ -95,6 +99,7 @@ def show_plan(
     seeds: Seeds = None,
     overrides: Set = None,
     defaults: Defaults = False,
+    models: Models = None,
     as_json: Json = False,
     home: Home = HERE,
     storage: Storage = None,
@@ -104,6 +109,7 @@ def show_plan(
     from ec_sweep.progress import duration
 
     where = place(home, storage, reads=True)
+    know_models(models)
     asked = request(scale, seeds, overrides, defaults)
     resolved = planning.resolve(where, study, asked, follow=not defaults)
     found = planning.status(where, resolved)
@@ -206,6 +212,7 @@ def _confirmed(question: str) -> bool:
         raise EcsweepError("nothing is forgotten without an answer: give --yes.") from None
 
 
+cli.command("init")(write_files)
 cli.command("report")(write_reports)
 cli.command("predict")(classify_sequences)
 cli.command("cancel")(cancel_study)

@@ -5,7 +5,6 @@ import itertools
 import os
 import shlex
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ import typer
 
 from ec_sweep.errors import EcsweepError, interrupts_wait
 from ec_sweep.messages import interruptible
-from ec_sweep.options import HERE, Home, Scale, check_range, place
+from ec_sweep.options import HERE, Home, Models, Scale, check_range, know_models, place
 
 if TYPE_CHECKING:
     from ec_sweep.predicting import Tally
@@ -65,6 +64,7 @@ def classify_sequences(
     out: Out = None,
     batch_size: BatchSize = 64,
     top: Top = None,
+    models: Models = None,
     home: Home = HERE,
 ) -> None:
     """Classify the sequences of a FASTA file, as TSV.
@@ -81,6 +81,7 @@ def classify_sequences(
     if out is not None:
         _check_out(out)
     where = place(home, reads=study is not None).home
+    own = know_models(models)
     with interruptible(f"{out} is not written." if out else ""):
         with interrupts_wait():
             from ec_sweep import choosing, planning, predicting, saving, sequences, serving
@@ -94,8 +95,8 @@ def classify_sequences(
             name = "stdin" if str(fasta) == "-" else str(fasta)
             entries = sequences.read(stream, name, about.hyperparameters.length)
             first = next(entries)  # what is no FASTA is said before Keras is waited for
-            with interrupts_wait(), _held_back():
-                classifier = serving.load(folder)
+            with interrupts_wait(), serving.held_back():
+                classifier = serving.load(folder, own)
             print(" ".join([about.line(), choosing.address(folder)]).rstrip(), file=sys.stderr)
             with _output(out) as file:
                 tally = predicting.classify(
@@ -114,27 +115,6 @@ def _check_out(out: Path) -> None:
         )
     if not out.parent.is_dir():
         raise EcsweepError(f"--out {out}: there is no folder {out.parent}. Make it first.")
-
-
-@contextmanager
-def _held_back() -> Iterator[None]:
-    """Hold back what TensorFlow writes to stderr as it starts, past all that it can be told.
-
-    It is shown where that fails.
-    """
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as aside:
-        os.dup2(aside.fileno(), 2)
-        try:
-            yield
-        except Exception:  # whatever it is: what TensorFlow said before may be the reason
-            aside.seek(0)
-            os.write(kept, aside.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
 
 
 @contextmanager

@@ -4,29 +4,27 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ec_sweep import hints
 from ec_sweep.cli_report import publish
 from ec_sweep.errors import EcsweepError, ExitCode, StudyStoppedError
-from ec_sweep.messages import complain, say_data, say_request
+from ec_sweep.messages import complain
 from ec_sweep.options import (
     HERE,
     Defaults,
     Home,
+    Models,
     Scale,
     Seeds,
     Set,
     Storage,
-    on_cluster,
+    know_models,
     place,
     request,
-    seconds,
-    sharing,
+    running_options,
 )
 
 if TYPE_CHECKING:
     from ec_sweep.app import Options
     from ec_sweep.planning import Place, Resolved
-    from ec_sweep.spec import Request
 
 
 Studies = Annotated[
@@ -120,6 +118,7 @@ def run_studies(
     seeds: Seeds = None,
     overrides: Set = None,
     defaults: Defaults = False,
+    models: Models = None,
     workers: Workers = None,
     threads_per_worker: Threads = None,
     gpu_share: GpuShare = "auto",
@@ -143,38 +142,24 @@ def run_studies(
     scale, build the dataset from your proteins first (ecsweep data build).
     Safe to repeat, interrupt and kill: the same command goes on.
     """
-    from ec_sweep import app, planning
-    from ec_sweep.attempts import Limits
+    from ec_sweep import planning, running
 
     names = list(planning.sweep_files()) if run_all else list(studies or [])
     if not names or (run_all and studies):
         raise EcsweepError("name at least one study, or --all, not both. See: ecsweep studies")
-    shared = sharing(workers, threads_per_worker, gpu_share, executor)
-    timeout = None if trial_timeout is None else seconds("--trial-timeout", trial_timeout)
-    limits = Limits(seconds("--checkpoint-every", checkpoint_every), timeout, save_models)
-    hung = seconds("--silence", silence)
-    told = typer.echo if wait else None
-    wanted = on_cluster(executor, address, gpus_per_trial, memory_per_trial, artifacts, shared)
-    options = app.Options(shared, executor, retry_failed, limits, hung, wanted, artifacts, told)
-    asked = request(scale, seeds, overrides, defaults)
+    options = running_options(
+        workers=workers, threads=threads_per_worker, gpu_share=gpu_share, executor=executor,
+        address=address, gpus=gpus_per_trial, memory=memory_per_trial, artifacts=artifacts,
+        retry_failed=retry_failed, checkpoint_every=checkpoint_every, timeout=trial_timeout,
+        silence=silence, save_models=save_models, wait=wait,
+    )  # fmt: skip
     where = place(home, storage)
+    know_models(models)
+    asked = request(scale, seeds, overrides, defaults)
     requests = {name: planning.applicable(name, asked) if run_all else asked for name in names}
-    resolved = _resolve(where, requests, follow=not defaults)
+    resolved = running.runnable(where, requests, follow=not defaults)
     done = (_run_all if run_all else _run_each)(where, resolved, options)
     raise typer.Exit(ExitCode.OK if all(done) else ExitCode.INCOMPLETE)
-
-
-def _resolve(where: "Place", requests: "dict[str, Request]", follow: bool) -> "list[Resolved]":
-    """Return the studies asked for; nothing is written before all are known to be runnable."""
-    from ec_sweep import planning
-
-    for name, wanted in requests.items():
-        planning.check_runnable(planning.resolve(where, name, wanted, follow=follow))
-    where.home.prepare()
-    return [
-        planning.resolve(where, name, wanted, follow=follow, build=True)
-        for name, wanted in requests.items()
-    ]
 
 
 def _run_each(where: "Place", studies: "list[Resolved]", options: "Options") -> list[bool]:
@@ -200,26 +185,13 @@ def _run_all(where: "Place", studies: "list[Resolved]", options: "Options") -> l
 
 def _run_study(where: "Place", resolved: "Resolved", options: "Options") -> bool:
     """Run one study and show its table; returns whether nothing failed."""
-    from ec_sweep import app, choosing, experiments, output, tables
-    from ec_sweep.progress import progress
+    from ec_sweep import app, choosing, experiments, output, running, tables
 
     name, scale = resolved.sweep.study, resolved.request.scale
-    if scale == "demo":
-        full = hints.command("study", name, scale="paper")
-        typer.echo(f"Demo scale (embedded sample). Full size: {full}")
-    say_request(resolved)
-    say_data(resolved)
-    interrupts = app.Interrupts()
-    found = app.run_study(where, resolved, options, progress, interrupts)
-    if interrupts.count and not (found and found.done):
-        left = f" with {found.left} cells left" if found else ""
-        typer.echo(f"Interrupted{left}. Go on with: {hints.on('study', resolved.name)}")
-        raise typer.Exit(ExitCode.INTERRUPTED)
-    if found is None:
-        raise EcsweepError(
-            f"{name} has run, and its databases are away now. "
-            f"See: {hints.on('status', resolved.name)}"
-        )
+    try:
+        found = running.run(where, resolved, options)
+    except KeyboardInterrupt:  # all is said
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
     made = app.publisher(where, scale, tables.FORMATS, only=[name])
     files = made.table_of(name)
     output.print_end(found, made.table(name), files, where.home)

@@ -10,8 +10,11 @@ from ec_sweep import hints
 from ec_sweep.errors import EcsweepError
 
 if TYPE_CHECKING:
+    from ec_sweep.app import Options
     from ec_sweep.membership import Wanted
+    from ec_sweep.own_building import OwnFile
     from ec_sweep.planning import Place
+    from ec_sweep.saving import Keep
     from ec_sweep.sharing import Asked
     from ec_sweep.spec import Request
 
@@ -43,6 +46,14 @@ Set = Annotated[
 ]
 Defaults = Annotated[
     bool, typer.Option("--defaults", help="Ignore --seeds and --set of the study's last run.")
+]
+Models = Annotated[
+    Path | None,
+    typer.Option(
+        "--models",
+        metavar="FILE",
+        help="Python file with models of your own, which then may be run.",
+    ),
 ]
 HERE = Path()
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -93,6 +104,18 @@ def _check_home(home: Path, reads: bool) -> None:
         )
 
 
+def know_models(file: Path | None) -> "OwnFile | None":
+    """Know the models of a user's own file, and have advised commands name it; returns it."""
+    from ec_sweep import own_models
+
+    if file is None:
+        return None
+    found = own_models.read(file)
+    own_models.know(found)
+    hints.with_models(str(file))
+    return found
+
+
 def _environment_home() -> Path:
     return Path(os.environ.get("ECSWEEP_HOME") or HERE)
 
@@ -141,6 +164,36 @@ def sharing(workers: int | None, threads: int | None, gpu_share: str, executor: 
     if share and executor == "local":
         asked.check(visible_gpus())
     return asked
+
+
+def running_options(
+    *,
+    workers: int | None,
+    threads: int | None,
+    gpu_share: str,
+    executor: str,
+    address: str | None,
+    gpus: float | None,
+    memory: str | None,
+    artifacts: str | None,
+    retry_failed: bool,
+    checkpoint_every: str,
+    timeout: str | None,
+    silence: str,
+    save_models: "Keep",
+    wait: bool,
+) -> "Options":
+    """Return how a study is to be run; bad values are errors."""
+    from ec_sweep import app
+    from ec_sweep.attempts import Limits
+
+    shared = sharing(workers, threads, gpu_share, executor)
+    most = None if timeout is None else seconds("--trial-timeout", timeout)
+    limits = Limits(seconds("--checkpoint-every", checkpoint_every), most, save_models)
+    hung = seconds("--silence", silence)
+    told = typer.echo if wait else None
+    wanted = on_cluster(executor, address, gpus, memory, artifacts, shared)
+    return app.Options(shared, executor, retry_failed, limits, hung, wanted, artifacts, told)
 
 
 def on_cluster(

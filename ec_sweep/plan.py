@@ -9,6 +9,7 @@ import numpy as np
 
 from ec_sweep.datasets import Dataset
 from ec_sweep.ledger import Attempt, State, state_of
+from ec_sweep.own_models import file_of
 from ec_sweep.saving import About, Keep
 from ec_sweep.spec import Cell, Data
 from ec_sweep.versions import code_version
@@ -53,6 +54,7 @@ class Plan:
             seed=cell.seed,
             keep=keep,
             ecsweep=code_version(),
+            own=file_of(cell.model),
         )
 
 

@@ -217,12 +217,12 @@ def declared(sweep: Sweep) -> set[str]:
 def parse_override(text: str) -> tuple[str, Any]:
     """Return the name and value of a ``--set`` option such as ``epochs=2``."""
     name, _, value = text.partition("=")
-    if not value.strip() and name in space.NAMES:
+    if not value.strip() and name in space.names():
         raise EcsweepError(f"--set {name} lacks its value: --set {name}=VALUE.")
-    if name not in space.NAMES:
+    if name not in space.names():
         raise EcsweepError(
-            f"--set takes KEY=VALUE with a key of {', '.join(space.NAMES)}. "
-            f"Received: {shown(text)}.{nearest(name, space.NAMES)}"
+            f"--set takes KEY=VALUE with a key of {', '.join(space.names())}. "
+            f"Received: {shown(text)}.{nearest(name, space.names())}"
         )
     try:
         return name, documents.parse(value)
