@@ -124,14 +124,12 @@ def write(path: Path) -> Path:
         EcsweepError: it is there already, or its name cannot be one.
     """
     text = _MODELS.format(file=path) if path.suffix == ".py" else _sweep(path)
+    if path.exists():
+        raise EcsweepError(f"{path} is there already, and is left as it is. Name another.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("x", encoding="utf-8") as file:
+        with path.open("x", encoding="utf-8") as file:  # never over one that has just come
             file.write(text)
-    except FileExistsError:
-        raise EcsweepError(
-            f"{path} is there already, and is left as it is. Name another."
-        ) from None
     except OSError as error:
         raise EcsweepError(f"{path}: cannot be written ({error.strerror}).") from error
     return path
