@@ -136,6 +136,21 @@ def show_plan(
 cli.command("study")(run_studies)
 
 
+@cli.command("schema")
+def print_schema(home: Home = HERE) -> None:  # noqa: ARG001 - all commands take --home
+    """Print the JSON Schema of sweep files, by which editors check them.
+
+    Keep it beside your sweeps: ecsweep schema > sweeps/sweep.schema.json. A file whose first line
+    is "# yaml-language-server: $schema=sweep.schema.json" is then completed and checked as you
+    type, in editors with a YAML language server.
+    """
+    import json
+
+    from ec_sweep import sweep_schema
+
+    typer.echo(json.dumps(sweep_schema.schema()))  # for programs: without 170 kB of indentation
+
+
 @cli.command("status")
 def show_status(
     study: StudyName,

@@ -128,19 +128,29 @@ def parse(name: str, value: object) -> Any:
     try:
         found = _adapter(name).validate_python(value)
     except ValidationError:
-        raise ValueError(_allowed(_adapter(name).json_schema())) from None
+        raise ValueError(allowed(name)) from None
     return found + 0.0 if isinstance(found, float) else found  # -0.0 is 0.0, in ids too
+
+
+def json_schema(name: str) -> dict[str, Any]:
+    """Return the JSON schema of what hyperparameter ``name`` holds."""
+    return _adapter(name).json_schema()
+
+
+def allowed(name: str) -> str:
+    """Say in words what hyperparameter ``name`` may be."""
+    return _allowed(json_schema(name))
 
 
 def is_list(name: str) -> bool:
     """Say whether hyperparameter ``name`` holds a list, such as the units of the hidden layers."""
-    return _adapter(name).json_schema().get("type") == "array"
+    return json_schema(name).get("type") == "array"
 
 
 def number_type(name: str) -> type[int] | type[float] | None:
     """Return the type of the numbers that ``name`` holds, ``None`` when it holds something else."""
-    schema = _adapter(name).json_schema()
-    kinds = {option.get("type") for option in schema.get("anyOf", [schema])}
+    whole = json_schema(name)
+    kinds = {option.get("type") for option in whole.get("anyOf", [whole])}
     return int if "integer" in kinds else float if "number" in kinds else None
 
 

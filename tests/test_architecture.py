@@ -7,14 +7,14 @@ import ec_sweep
 
 PACKAGE = Path(ec_sweep.__file__).parent
 ORDER = """
-    errors versions hints machine paths outages direct databases documents schemas refusals
-    hyperparameters encoding baselines recurrence models space cell spec
+    errors versions hints machine paths outages direct databases documents documented schemas
+    refusals hyperparameters encoding baselines recurrence models space cell spec sweep_schema
     ec uniprot fetching
     fields opening enzyme_files names transfers tabular fasta flatfile parquet headers formats
     records splits clustering merging cards sources importing
     recipes datasets labelling dividing packing building cell_data
-    stopping metrics saving attempts checkpoints evaluation failures calibrating sharing estimating
-    networks feeding training trial worker worker_process executors local_executor
+    stopping metrics glossary saving attempts checkpoints evaluation failures calibrating sharing
+    estimating networks feeding training trial worker worker_process executors local_executor
     locations node_files agents cluster membership agent_handle ray_executor
     ledger ledger_store mlflow_store stored logged_models tracking experiments
     holders server_lock locks recording pruning sampling plan display study planning gone
