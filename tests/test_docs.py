@@ -39,7 +39,7 @@ NOT_RUN = {
     "ecsweep study --all": "every study: minutes; each stands alone in other tests",
     "ecsweep data fetch uniprot": "downloads: tests/test_fetching.py has a server of its own",
     "ecsweep study leakage-enzyme": "every model on three splits: tests/test_leakage.py has them",
-    "ecsweep study cnn-filters --set deterministic": "as the one before: tests/test_trial.py repeats",
+    "ecsweep study cnn-filters --set deterministic": "as before: tests/test_trial.py repeats it",
     "cat mine.fasta": "as the one before, from stdin: tests/test_predicting.py has that",
     "ecsweep predict - --model models:/m-6a3c": "the address is made up",
     "mlflow models serve": "a server that does not end: tests/test_serving.py starts and ends it",
