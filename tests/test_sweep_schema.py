@@ -181,12 +181,14 @@ def mutated(draw: st.DrawFn) -> dict[str, Any]:
             inner = draw(st.sampled_from(below))
         if isinstance(inner, list):
             place = draw(st.integers(0, len(inner) - 1))
-            inner[place : place + draw(st.integers(0, 1))] = [draw(JUNK)]
+            inner[place : place + draw(st.integers(0, 1))] = [copy.deepcopy(draw(JUNK))]
         elif draw(st.booleans()) and inner:
             del inner[draw(st.sampled_from(list(inner)))]
         else:
-            inner[draw(st.one_of(KEYS, st.sampled_from(list(inner) or ["study"])))] = draw(JUNK)
-    return copy.deepcopy(document)
+            inner[draw(st.one_of(KEYS, st.sampled_from(list(inner) or ["study"])))] = copy.deepcopy(
+                draw(JUNK)
+            )
+    return document
 
 
 @given(mutated())
