@@ -19,6 +19,7 @@ from ec_sweep.locations import Location
 from ec_sweep.locks import StudyLock, study_lock
 from ec_sweep.machine import usable_cores, visible_gpus
 from ec_sweep.membership import Wanted
+from ec_sweep.mlflow_store import ui_address
 from ec_sweep.paths import Home
 from ec_sweep.plan import cells_to_run
 from ec_sweep.planning import Place, Resolved, StudyStatus, plan_document, status, sweep_files
@@ -197,7 +198,8 @@ def publisher(
     known = [name for name in sweep_files() if name in trackers]
     order = [*known, *(name for name in trackers if name not in known)]
     folder = out or place.home.reports(scale)
-    return Publisher({name: trackers[name] for name in order}, scale, formats, folder)
+    found = {name: trackers[name] for name in order}
+    return Publisher(found, scale, formats, folder, ui_address(place.home))
 
 
 def attempts_at(place: Place, resolved: Resolved, cell: str | None) -> int:

@@ -31,8 +31,8 @@ def write_reports(
         str | None,
         typer.Option(
             "--format",
-            help="Of csv, latex, markdown, svg, png and pdf, joined by commas. "
-            "[default: csv,latex,markdown,svg]",
+            help="Of csv, latex, markdown, svg, png, pdf and html, joined by commas. "
+            "[default: csv,latex,markdown,svg,html]",
         ),
     ] = None,
     out: Annotated[
@@ -45,7 +45,7 @@ def write_reports(
 ) -> None:
     """Write tables and figures of what has run.
 
-    Numbers come from MLflow; NAME.provenance.json says from which runs.
+    Numbers come from MLflow; NAME.provenance.json says from which runs. html is one page of all.
     """
     from ec_sweep import app, output, planning
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ec_sweep import hints, names, tables
+from ec_sweep.cards import told
 from ec_sweep.databases import shown
 from ec_sweep.ec import EcNumber
 from ec_sweep.errors import printable
@@ -141,7 +142,7 @@ def print_card(card: dict[str, Any], class_names: Mapping[EcNumber, str] | None 
             continue
         if key == "migrations" and not any(value.values()):
             value = None
-        _print_wrapped(f"{title}: {_in_words(value)}")
+        _print_wrapped(f"{title}: {told(value)}")
         if key == "classes":
             meanings = {name: names.name_of(name, class_names) for name in value}
             for name, meaning in meanings.items():
@@ -174,25 +175,10 @@ def _file_in_words(file: dict[str, Any]) -> str:
     several = "s" * (file["records"] != 1)
     words = f"{file['file']}: {file['format']}, {file['records']:,} record{several}"
     if file["dropped"]:
-        words += f", of them dropped: {_in_words(file['dropped'])}"
+        words += f", of them dropped: {told(file['dropped'])}"
     if fetched := file.get("fetched"):
         words += f"; fetched {fetched['fetched'][:10]}, release {fetched['release']}"
     return words
-
-
-def _in_words(value: object) -> str:
-    """Return a value of a card as people read it."""
-    if isinstance(value, dict):
-        nested = any(isinstance(inner, dict) for inner in value.values())
-        form = "{} ({})" if nested else "{}: {}"
-        pairs = [form.format(name, _in_words(inner)) for name, inner in value.items()]
-        return ("; " if nested else ", ").join(pairs) or "none"
-    if isinstance(value, list | tuple):
-        many = any(isinstance(inner, dict) for inner in value)
-        return ("; " if many else ", ").join(map(_in_words, value)) or "none"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    return "none" if value is None else str(value)
 
 
 def print_columns(rows: list[dict[str, Any]], keys: list[str], cut: bool = False) -> None:

@@ -32,7 +32,7 @@ from ec_sweep.refusals import problem, shown
 from ec_sweep.space import parse
 
 SCALES = ("demo", "paper")
-_RESERVED = re.compile(r"(table|figure)\d.*|claims.*")
+_RESERVED = re.compile(r"(table|figure)\d.*|claims.*|report")
 """Names that reports give to their own files."""
 _LARGEST_FILE = 250_000  # bytes, thousands of lines; reading more would take long
 
@@ -126,7 +126,7 @@ def load(path: Path) -> Sweep:
     if _RESERVED.fullmatch(sweep.study):
         raise EcsweepError(
             f"{path}: study must not be named as the files of a report are (table..., figure..., "
-            f"claims...). Received: {sweep.study!r}."
+            f"claims..., report). Received: {sweep.study!r}."
         )
     for scale in SCALES:  # every scale, so that a mistake shows before the long run
         examples(sweep, Request(scale), str(path))

@@ -18,8 +18,8 @@ ORDER = """
     locations node_files agents cluster membership agent_handle ray_executor
     ledger ledger_store mlflow_store stored logged_models tracking experiments
     holders server_lock locks recording pruning sampling plan display study planning gone
-    published report evidence claims analysis layouts leakage supplement tables drawing figures
-    pictures publishing progress
+    published report evidence claims analysis layouts leakage supplement tables drawing inlining
+    figures heatmaps pictures writing origins markup page publishing progress
     places findings doctor_files doctor_models doctor_tracking doctor_studies doctor
     sequences serving served_model choosing predicting
     app ui cancelling output messages options
