@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ec_sweep import __version__, hints
+from ec_sweep.cli_browse import open_dashboard, open_ui
 from ec_sweep.cli_care import cancel_study, see_doctor
 from ec_sweep.cli_data import data_cli
 from ec_sweep.cli_predict import classify_sequences
@@ -24,7 +25,6 @@ from ec_sweep.options import (
     Set,
     Storage,
     StudyName,
-    check_range,
     place,
     request,
 )
@@ -210,28 +210,8 @@ cli.command("report")(write_reports)
 cli.command("predict")(classify_sequences)
 cli.command("cancel")(cancel_study)
 cli.command("doctor")(see_doctor)
-
-
-@cli.command("ui")
-def open_ui(
-    port: Annotated[int, typer.Option(metavar="N", help="Port to listen on.")] = 5000,
-    host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Address to listen on; see the warning first.")
-    ] = "127.0.0.1",
-    home: Home = HERE,
-) -> None:
-    """Open the MLflow UI on 127.0.0.1, which only this machine reaches."""
-    from ec_sweep import ui
-
-    check_range("--port", port, 65_535)
-    if warning := ui.warning(host, port):
-        typer.echo(warning, err=True)
-
-    def announce(address: str) -> None:
-        typer.echo(f"MLflow UI on {address} (Ctrl-C ends it)")
-
-    code = ui.serve(place(home, reads=True).home, host, port, announce)
-    raise typer.Exit(code)
+cli.command("ui")(open_ui)
+cli.command("dashboard")(open_dashboard)
 
 
 def main() -> None:

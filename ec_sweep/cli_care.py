@@ -38,7 +38,7 @@ def cancel_study(
     at once. Exit code 0 when the study has stopped or nothing runs it, 1 when it is still stopping,
     2 when it runs on another machine.
     """
-    from ec_sweep import cancelling, output, planning
+    from ec_sweep import cancelling, describing, planning
 
     patience = seconds("--timeout", timeout)
     where = place(home, storage, reads=True)
@@ -54,7 +54,7 @@ def cancel_study(
         )
         raise typer.Exit(ExitCode.INCOMPLETE)
     found = planning.status(where, planning.resolve(where, study, request(scale)))
-    typer.echo(f"{name} has stopped: {output.counts(found)}.")
+    typer.echo(f"{name} has stopped: {describing.counts(found)}.")
     if not found.done:
         typer.echo(f"Go on with: {hints.command('study', study, scale=scale)}")
 

@@ -14,14 +14,13 @@ import typer
 
 from ec_sweep import hints, names, tables
 from ec_sweep.databases import shown
+from ec_sweep.describing import axis_in_words, counts
 from ec_sweep.ec import EcNumber
 from ec_sweep.errors import printable
 from ec_sweep.layouts import Table
 from ec_sweep.mlflow_store import is_local, tracking_uri
 from ec_sweep.paths import Home
-from ec_sweep.plan import shown as in_words
 from ec_sweep.planning import StudyStatus
-from ec_sweep.space import Axis, Choice
 from ec_sweep.spec import Sampled
 from ec_sweep.stored import SavedModel
 
@@ -101,12 +100,6 @@ def print_cells(found: StudyStatus) -> None:
         typer.echo(drawing_in_words(resolved.sampled, len(found.cells)))
 
 
-def counts(found: StudyStatus) -> str:
-    """Return how many cells are in each state."""
-    states = dict.fromkeys(cell.state for cell in found.cells)
-    return ", ".join(f"{found.count(state)} {state.replace('_', ' ')}" for state in states)
-
-
 def outlook(found: StudyStatus) -> str:
     """Say what the next ``ecsweep study`` would run."""
     again = found.count("failed", "not_available")
@@ -118,16 +111,9 @@ def outlook(found: StudyStatus) -> str:
 
 def drawing_in_words(sampled: Sampled, known: int) -> str:
     """Say how many cells have been drawn, how, and from what."""
-    axes = ", ".join(f"{name} {_axis_in_words(axis)}" for name, axis in sampled.axes.items())
+    axes = ", ".join(f"{name} {axis_in_words(axis)}" for name, axis in sampled.axes.items())
     aim = "" if sampled.sampler == "random" else f" to {sampled.direction} {sampled.metric}"
     return f"{known} of {sampled.trials} drawn; {sampled.sampler}{aim}: {axes}."
-
-
-def _axis_in_words(axis: Axis) -> str:
-    if isinstance(axis, Choice):
-        return " or ".join(map(in_words, axis.values))
-    how = " (log)" if axis.log else "" if axis.step is None else f" by {in_words(axis.step)}"
-    return f"{in_words(axis.low)} to {in_words(axis.high)}{how}"
 
 
 def print_card(card: dict[str, Any], class_names: Mapping[EcNumber, str] | None = None) -> None:
@@ -147,8 +133,8 @@ def print_card(card: dict[str, Any], class_names: Mapping[EcNumber, str] | None 
             for name, meaning in meanings.items():
                 if meaning:
                     _print_wrapped(f"    {name:5} {meaning}")
-    for part, counts in card.get("class_counts", {}).items():
-        empty = [label for label, count in counts.items() if not count]
+    for part, held in card.get("class_counts", {}).items():
+        empty = [label for label, count in held.items() if not count]
         if empty:
             _print_wrapped(f"Note: {part} is without {', '.join(empty)}.")
 
@@ -237,7 +223,9 @@ def print_end(found: StudyStatus, table: Table, files: Sequence[Path], home: Hom
     print_files("Tables", files)
     typer.echo(f"More    {hints.on('report', name)}   (figures, classes, comparisons)")
     place = relative(home.mlflow_db) if is_local(home) else shown(tracking_uri(home))
-    typer.echo(f"Runs    {hints.command('ui')}   ({place})")
+    study, _, scale = name.partition("@")
+    command = hints.command("ui", "--study", study, scale=scale)
+    typer.echo(f"Runs    {command}   ({place})")
 
 
 def print_models(best: Sequence[SavedModel], study: str, scale: str) -> None:

@@ -321,7 +321,7 @@ def plan_document(resolved: Resolved) -> dict[str, Any]:
         "table": resolved.sweep.table,
         "timing": resolved.sweep.timing,
         "axes": list(resolved.plan.axes),
-        "source": _source(resolved),
+        "source": source_of(resolved),
         "file": str(resolved.file) if resolved.file else None,
         "request": {"seeds": request.seeds, "set": dict(request.overrides)},
         "cells": [sampling.document(cell, resolved.datasets) for cell in resolved.cells],
@@ -329,7 +329,7 @@ def plan_document(resolved: Resolved) -> dict[str, Any]:
     }
 
 
-def _source(resolved: Resolved) -> str:
+def source_of(resolved: Resolved) -> str:
     """Say on what data, and how much of it, the cells are trained."""
     data = cell_data.in_words(resolved.datasets, resolved.examples)
     scale, overrides = resolved.request.scale.capitalize(), resolved.request.overrides

@@ -15,6 +15,7 @@ from ec_sweep.direct import MLFLOW_SCHEMA, reading
 from ec_sweep.errors import EcsweepError
 from ec_sweep.mlflow_store import is_local
 from ec_sweep.paths import Home
+from ec_sweep.study_page import VIEW_TAG
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,16 @@ def finished(status: str, tags: Mapping[str, str], metrics: Mapping[str, float])
 class Measured(Protocol):
     """What is read of a study's runs, through MLflow or beside it."""
 
+    @property
+    def experiment_id(self) -> int:
+        """MLflow's number of the experiment."""
+        ...
+
+    @property
+    def has_view(self) -> bool:
+        """Whether MLflow's UI is told how to show the study (`ec_sweep.study_page`)."""
+        ...
+
     def plan(self) -> dict[str, Any] | None:
         """Return the plan that was last asked for, ``None`` before the first study."""
         ...
@@ -147,6 +158,7 @@ _RUNS = """
     WHERE experiment_id = ? AND lifecycle_stage = 'active' AND key = 'ecsweep.role' AND value = ?
     ORDER BY start_time, run_uuid
 """
+_TAGGED = "SELECT 1 FROM experiment_tags WHERE experiment_id = ? AND key = ?"
 _PLAN = "SELECT value FROM tags WHERE run_uuid = ? AND key = 'ecsweep.plan'"
 _OF_RUNS = """
     SELECT run_uuid, key, {} FROM {} JOIN runs USING (run_uuid)
@@ -183,6 +195,11 @@ class StoredStudy:
     def asked(self) -> bool:
         """See `Measured`."""
         return self._plan() is not None
+
+    @property
+    def has_view(self) -> bool:
+        """See `Measured`."""
+        return bool(self._rows(_TAGGED, self.experiment_id, VIEW_TAG))
 
     def parent_id(self) -> str | None:
         """See `Measured`."""

@@ -172,17 +172,17 @@ def markdown(table: Table) -> str:
     ]
     body = tabulate(
         [
-            [*map(_literal, row), *map(_literal, cells)]
+            [*map(literal, row), *map(literal, cells)]
             for row, cells in zip(table.rows, table.cells, strict=True)
         ],
-        headers=[_literal(name) for name in (*table.row_names, *columns)],
+        headers=[literal(name) for name in (*table.row_names, *columns)],
         tablefmt="github",
         disable_numparse=True,
     )
     if table.prose:  # padded to its longest sentence no line could be read
         body = re.sub("-{4,}", "---", re.sub(" {2,}", " ", body))
-    notes = "".join(f"\n{_literal(note)}\n" for note in table.notes)
-    return f"**{_literal(table.caption)}**\n\n{body}\n{notes}"
+    notes = "".join(f"\n{literal(note)}\n" for note in table.notes)
+    return f"**{literal(table.caption)}**\n\n{body}\n{notes}"
 
 
 def terminal(table: Table) -> "RichTable":
@@ -237,7 +237,7 @@ def _plain(value: object) -> str:
     return "" if value is None else shown(value)
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """Escape what Markdown and HTML would take for more than the text that it is."""
     special = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
     special |= {character: f"\\{character}" for character in "\\`*[]|$"}

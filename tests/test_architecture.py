@@ -16,14 +16,14 @@ ORDER = """
     stopping metrics saving attempts checkpoints evaluation failures calibrating sharing estimating
     networks feeding training trial worker worker_process executors local_executor
     locations node_files agents cluster membership agent_handle ray_executor
-    ledger ledger_store mlflow_store stored logged_models tracking experiments
+    ledger ledger_store mlflow_store page_view study_page stored logged_models tracking experiments
     holders server_lock locks recording pruning sampling plan display study planning gone
     published report evidence claims analysis layouts leakage supplement tables drawing figures
-    pictures publishing progress
+    pictures publishing describing progress
     places findings doctor_files doctor_models doctor_tracking doctor_studies doctor
     sequences serving served_model choosing predicting
-    app ui cancelling output messages options
-    cli_fetch cli_build cli_data cli_report cli_care cli_predict cli_study cli
+    app ui dashboard cancelling output messages options
+    cli_fetch cli_build cli_data cli_report cli_care cli_predict cli_browse cli_study cli
 """.split()  # noqa: SIM905 - an order reads better as a line
 LONGEST = 350  # lines of a module
 
