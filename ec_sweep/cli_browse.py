@@ -27,7 +27,7 @@ def open_ui(
     host: Host = "127.0.0.1",
     home: Home = HERE,
 ) -> None:
-    """Open the MLflow UI on 127.0.0.1, which only this machine reaches."""
+    """Open the MLflow UI, or a study in it, on 127.0.0.1."""
     from ec_sweep import planning, ui
 
     check_range("--port", port, _HIGHEST_PORT)
