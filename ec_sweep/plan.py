@@ -65,6 +65,15 @@ def shown(value: object) -> str:
     return str(value)
 
 
+def size(count: float) -> str:
+    """Return bytes as people say them: 950 kB, 1.2 GB."""
+    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= unit:
+            number = count / unit
+            return f"{number:.1f} {name}" if number < 10 else f"{number:,.0f} {name}"
+    return f"{count:.0f} bytes"
+
+
 def cells_to_run(
     cells: Sequence[Cell], attempts: Mapping[str, Sequence[Attempt]], retry_failed: bool
 ) -> list[Cell]:

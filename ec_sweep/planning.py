@@ -145,18 +145,6 @@ class StudyStatus:
         """Count the cells in these states."""
         return sum(cell.state in states for cell in self.cells)
 
-    def seconds_left(self, workers: int) -> float | None:
-        """Estimate the time to run what is left from earlier cells, ``None`` without any."""
-        times = [
-            attempt.seconds
-            for cell in self.cells
-            for attempt in cell.attempts
-            if attempt.state == "complete" and attempt.seconds is not None
-        ]
-        if not times:
-            return None
-        return sum(times) / len(times) * self.left / workers
-
     def to_json(self) -> dict[str, Any]:
         """Return what ``plan --json`` and ``status --json`` print."""
         sampled = self.resolved.sampled

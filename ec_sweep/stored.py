@@ -28,6 +28,8 @@ class TrackedRun:
     metrics: dict[str, float]
     params: dict[str, str]
     tags: dict[str, str]
+    seconds: float | None = None
+    """From start to end, when it has ended."""
 
     @property
     def attempt(self) -> int:
@@ -143,7 +145,8 @@ _EXPERIMENTS = """
     WHERE workspace = 'default' AND name LIKE '%@%' ORDER BY name
 """
 _RUNS = """
-    SELECT run_uuid, status, artifact_uri FROM runs JOIN tags USING (run_uuid)
+    SELECT run_uuid, status, artifact_uri, (end_time - start_time) / 1000.0
+    FROM runs JOIN tags USING (run_uuid)
     WHERE experiment_id = ? AND lifecycle_stage = 'active' AND key = 'ecsweep.role' AND value = ?
     ORDER BY start_time, run_uuid
 """
@@ -215,8 +218,9 @@ class StoredStudy:
                 metrics={key: _float(value) for key, value in metrics[run_id].items()},
                 params=params[run_id],
                 tags=tags[run_id],
+                seconds=seconds,
             )
-            for run_id, status, _ in rows
+            for run_id, status, _, seconds in rows
         ]
         return sorted(found, key=lambda run: run.attempt)  # clocks may be set back
 
@@ -250,7 +254,7 @@ class StoredStudy:
     def _parent(self) -> list[tuple[str, Path]]:
         """Return the parent run and the folder of its artifacts, where there is one."""
         rows = self._rows(f"{_RUNS} LIMIT 1", self.experiment_id, "study")
-        return [(run_id, artifact_folder(uri)) for run_id, _, uri in rows]
+        return [(run_id, artifact_folder(uri)) for run_id, _, uri, _ in rows]
 
     def _plan(self) -> Path | None:
         """Return the file of the plan in force."""

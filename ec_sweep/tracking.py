@@ -278,7 +278,7 @@ class Tracker:
             return self._stored.runs()
         found = []
         for run in self._search("tags.`ecsweep.role` = 'attempt'"):
-            tags = run.data.tags
+            tags, end = run.data.tags, run.info.end_time
             found.append(
                 TrackedRun(
                     run_id=run.info.run_id,
@@ -288,6 +288,7 @@ class Tracker:
                     metrics=run.data.metrics,
                     params=run.data.params,
                     tags=tags,
+                    seconds=None if end is None else (end - run.info.start_time) / 1000,
                 )
             )
         return sorted(found, key=lambda run: run.attempt)
