@@ -72,7 +72,14 @@ Moves = Annotated[
         "deleted, or kept.",
     ),
 ]
-Recipe = Annotated[str, typer.Argument(metavar="DATASET", help="Which one: enzyme or ec37.")]
+Recipe = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATASET",
+        help="Which one: enzyme or ec37.",
+        autocompletion=lambda: ["enzyme", "ec37"],
+    ),
+]
 Origin = Annotated[
     list[str],
     typer.Option("--from", metavar="FILE|SOURCE", help="A file, or a source; files repeat it."),
@@ -120,7 +127,7 @@ Samples = Annotated[
 
 
 def import_files(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files of proteins.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Files of proteins.")],
     name: Annotated[
         str | None, typer.Option(metavar="SOURCE", help="Its name. [default: the file's]")
     ] = None,
@@ -184,6 +191,7 @@ def build_dataset(
     split_column: SplitColumn = None,
     family_column: FamilyColumn = None,
     transfers: Moves = None,
+    as_json: Json = False,
     home: Home = HERE,
 ) -> None:
     """Build a dataset from files, or from a source that was imported.
@@ -211,13 +219,17 @@ def build_dataset(
         )
     files = [Path(text) for text in origin]
     # What is half made goes, and MMseqs2 ends too.
-    with interruptible(_UNCHANGED), _watched([] if source else files) as watch:
+    with interruptible(_UNCHANGED), _watched([] if source else files, as_json) as watch:
         reading = None if source else Reading(options, _transfers(transfers), watch)
         built = building.build(
             where, name, source or files,
             split=divided, smallest_class=smallest_class, drawing=drawing, reading=reading,
         )  # fmt: skip
+    if as_json:
+        output.print_json(built.card)
+        return
     output.print_card(built.card)
+    output.next_steps(("Next", hints.command("study", "STUDY", scale="paper")))
 
 
 def _source(home: "Folder", origin: list[str]) -> str | None:
@@ -262,7 +274,7 @@ def _watched(files: list[Path], quiet: bool = False) -> "Iterator[Watch]":
     """Show how far files are read: a bar in a terminal, one line elsewhere."""
     if files and not quiet:
         typer.echo(printable(f"Reading {', '.join(map(str, files))} ..."))
-    if not files or not sys.stdout.isatty():
+    if quiet or not files or not sys.stdout.isatty():
         yield lambda *_: None
         return
     from rich.progress import (

@@ -15,7 +15,7 @@ import typer
 
 from ec_sweep.errors import EcsweepError, interrupts_wait
 from ec_sweep.messages import interruptible
-from ec_sweep.options import HERE, Home, Scale, check_range, place
+from ec_sweep.options import HERE, Home, Json, Scale, check_range, complete_study, place
 
 if TYPE_CHECKING:
     from ec_sweep.predicting import Tally
@@ -24,7 +24,13 @@ Fasta = Annotated[
     Path, typer.Argument(metavar="FASTA", help="FASTA file, plain or gzipped; - for stdin.")
 ]
 Study = Annotated[
-    str | None, typer.Option("--study", metavar="STUDY", help="Use a model saved by this study.")
+    str | None,
+    typer.Option(
+        "--study",
+        metavar="STUDY",
+        help="Use a model saved by this study.",
+        autocompletion=complete_study,
+    ),
 ]
 Cell = Annotated[
     str,
@@ -55,6 +61,10 @@ Top = Annotated[
     typer.Option(metavar="N", help="Only the N most probable classes, the first of them first."),
 ]
 
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Leave out what is said of model and speed on stderr.")
+]
+
 
 def classify_sequences(
     fasta: Fasta,
@@ -65,6 +75,8 @@ def classify_sequences(
     out: Out = None,
     batch_size: BatchSize = 64,
     top: Top = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
     home: Home = HERE,
 ) -> None:
     """Classify the sequences of a FASTA file, as TSV.
@@ -96,13 +108,16 @@ def classify_sequences(
             first = next(entries)  # what is no FASTA is said before Keras is waited for
             with interrupts_wait(), _held_back():
                 classifier = serving.load(folder)
-            print(" ".join([about.line(), choosing.address(folder)]).rstrip(), file=sys.stderr)
+            if not quiet:
+                print(" ".join([about.line(), choosing.address(folder)]).rstrip(), file=sys.stderr)
             with _output(out) as file:
                 tally = predicting.classify(
                     itertools.chain([first], entries), classifier, file,
-                    batch_size=batch_size, top=top, show=_show,
+                    batch_size=batch_size, top=top, as_json=as_json,
+                    show=(lambda _: None) if quiet else _show,
                 )  # fmt: skip
-    _show(tally, end=True)
+    if not quiet:
+        _show(tally, end=True)
 
 
 def _check_out(out: Path) -> None:

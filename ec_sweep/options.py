@@ -1,6 +1,7 @@
 """Options that several commands share, and what becomes of them."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,19 +16,53 @@ if TYPE_CHECKING:
     from ec_sweep.sharing import Asked
     from ec_sweep.spec import Request
 
+
+def complete_study(incomplete: str) -> Iterable[tuple[str, str]]:
+    """Return the studies that a shell offers."""
+    from ec_sweep import completing
+
+    return completing.studies(incomplete)
+
+
+def complete_setting(incomplete: str) -> Iterable[str]:
+    """Return what a shell offers for ``--set``."""
+    from ec_sweep import completing
+
+    return completing.settings(incomplete)
+
+
+def complete_dataset(ctx: typer.Context, incomplete: str) -> Iterable[str]:
+    """Return the datasets and sources that a shell offers."""
+    from ec_sweep import completing
+
+    return completing.datasets(incomplete, Path(ctx.params.get("home") or _environment_home()))
+
+
 Home = Annotated[
     Path,
-    typer.Option(envvar="ECSWEEP_HOME", help="Folder that holds mlruns/, data/ and reports/."),
+    typer.Option(
+        metavar="DIR",
+        envvar="ECSWEEP_HOME",
+        help="Folder that holds mlruns/, data/ and reports/. [default: this one]",
+        show_default=False,
+    ),
 ]
 Storage = Annotated[
     str | None,
     typer.Option(
-        envvar="ECSWEEP_STORAGE", help="SQLAlchemy URL of the ledger, instead of the home's."
+        metavar="URL",
+        envvar="ECSWEEP_STORAGE",
+        help="SQLAlchemy URL of the ledger, instead of the home's.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 StudyName = Annotated[
-    str, typer.Argument(metavar="STUDY", help="A study's name, or a path to its YAML file.")
+    str,
+    typer.Argument(
+        metavar="STUDY",
+        help="A study's name, or a path to its YAML file.",
+        autocompletion=complete_study,
+    ),
 ]
 Scale = Annotated[
     Literal["demo", "paper"],
@@ -39,7 +74,12 @@ Seeds = Annotated[
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a value; a list replaces an axis."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a value; a list replaces an axis.",
+        autocompletion=complete_setting,
+    ),
 ]
 Defaults = Annotated[
     bool, typer.Option("--defaults", help="Ignore --seeds and --set of the study's last run.")

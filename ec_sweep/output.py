@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ec_sweep import hints, names, tables
+from ec_sweep import columns, hints, names, tables
 from ec_sweep.databases import shown
 from ec_sweep.ec import EcNumber
 from ec_sweep.errors import printable
@@ -27,18 +27,36 @@ from ec_sweep.stored import SavedModel
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table as RichTable
+
+_ENDLESS = 10_000
+"""Characters that no table is wide."""
 
 
 def print_table(table: Table) -> None:
     """Print a table with caption and notes."""
     with _console() as console:
         console.print(printable(table.caption), markup=False)
-        console.print(tables.terminal(table))
+        for part in _parts(table, console):
+            console.print(part)
         for note in table.notes:
             console.print(printable(note), markup=False)
         if table.files_only:
             same = ", ".join(name for name in table.metrics if name in table.files_only)
             console.print(f"{same} (micro) equal ACC: they stand in the files.", markup=False)
+
+
+def _parts(table: Table, console: "Console") -> "Iterator[RichTable]":
+    """Yield a table, in parts of as many columns as the width holds."""
+    endless = console.options.update(width=_ENDLESS)
+    left = tables.columns_of(table)
+    while left:
+        for count in range(len(left), 0, -1):
+            part = tables.terminal(table, left[:count])
+            if count == 1 or console.measure(part, options=endless).maximum <= console.width:
+                yield part
+                left = left[count:]
+                break
 
 
 def print_claims(table: Table) -> None:
@@ -198,15 +216,23 @@ def _in_words(value: object) -> str:
 def print_columns(rows: list[dict[str, Any]], keys: list[str], cut: bool = False) -> None:
     """Print rows under each other in columns; the first row holds the headings.
 
-    With ``cut``, lines are cut to the width of a terminal.
+    In a terminal that is too narrow, long fields go on below; with ``cut``,
+    lines are cut to its width.
     """
-    most = shutil.get_terminal_size().columns if cut and sys.stdout.isatty() else None
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     cells = [["" if row[key] is None else printable(str(row[key])) for key in keys] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
-        line = line.rstrip()
-        typer.echo(line if most is None or len(line) <= most else f"{line[: most - 1]}…")
+    for line in (columns.cut if cut else columns.wrapped)(cells, width):
+        typer.echo(line)
+
+
+def next_steps(*commands: tuple[str, str]) -> None:
+    """Say in a terminal which commands may come next, each with what it does.
+
+    A pipe gets results alone.
+    """
+    if sys.stdout.isatty():
+        for what, line in commands:
+            typer.echo(f"{what:7} {line}")
 
 
 def minute(created: str) -> str:

@@ -185,8 +185,13 @@ def markdown(table: Table) -> str:
     return f"**{_literal(table.caption)}**\n\n{body}\n{notes}"
 
 
-def terminal(table: Table) -> "RichTable":
-    """Return the table for a terminal, without the columns that repeat another."""
+def columns_of(table: Table) -> list[int]:
+    """Return the columns that a terminal shows, by number: those that repeat another are not."""
+    return [at for at, (_, name) in enumerate(_columns(table)) if name not in table.files_only]
+
+
+def terminal(table: Table, kept: Sequence[int] | None = None) -> "RichTable":
+    """Return the table for a terminal, of some of its columns or of `columns_of` it."""
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -197,7 +202,7 @@ def terminal(table: Table) -> "RichTable":
     for heading in (*map(_narrow, names), corner):
         shown_table.add_column(Text(printable(heading, "\n")), no_wrap=True)
     columns = _columns(table)
-    kept = [at for at, (_, metric) in enumerate(columns) if metric not in table.files_only]
+    kept = columns_of(table) if kept is None else kept
     for group, metric in (columns[at] for at in kept):
         top = Text(printable(f"{group}\n{metric}".strip(), "\n"))
         shown_table.add_column(top, justify="right", no_wrap=True)

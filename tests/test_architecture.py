@@ -8,7 +8,7 @@ import ec_sweep
 PACKAGE = Path(ec_sweep.__file__).parent
 ORDER = """
     errors versions hints machine paths outages direct databases documents schemas refusals
-    hyperparameters encoding baselines recurrence models space cell spec
+    hyperparameters encoding baselines recurrence models weights space cell spec
     ec uniprot fetching
     fields opening enzyme_files names transfers tabular fasta flatfile parquet headers formats
     records splits clustering merging cards sources importing
@@ -18,11 +18,12 @@ ORDER = """
     locations node_files agents cluster membership agent_handle ray_executor
     ledger ledger_store mlflow_store stored logged_models tracking experiments
     holders server_lock locks recording pruning sampling plan display study planning gone
+    earlier estimates
     published report evidence claims analysis layouts leakage supplement tables drawing figures
-    pictures publishing progress
+    pictures publishing progress outlook
     places findings doctor_files doctor_models doctor_tracking doctor_studies doctor
     sequences serving served_model choosing predicting
-    app ui cancelling output messages options
+    app ui cancelling columns output messages voice completing options
     cli_fetch cli_build cli_data cli_report cli_care cli_predict cli_study cli
 """.split()  # noqa: SIM905 - an order reads better as a line
 LONGEST = 350  # lines of a module
