@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ec_sweep import own_models
 from ec_sweep.attempts import AttemptFolder, Event, Result, Task, now
 from ec_sweep.errors import EcsweepError
 from ec_sweep.executors import Message
@@ -172,6 +173,8 @@ class Agent:
         import ray
 
         self._assignment = assignment
+        if assignment.task.own:
+            own_models.know(assignment.task.own)
         task, cell, location = assignment.task, assignment.task.cell, self._location
         gpu = {"gpu": ",".join(_gpus())} if self._post.gpu_share else {}
         node = ray.get_runtime_context().get_node_id()

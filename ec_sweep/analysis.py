@@ -56,6 +56,8 @@ class Selected:
     classes: list[ClassScores]
     confusion: npt.NDArray[np.int64]
     """Test sequences by true, then predicted class."""
+    run: str = ""
+    """The run."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ def look_at(report: Report, row: Row, predictions: Load) -> Selected:
             for name, precision, recall, f1, support in zip(names, *scores, strict=True)
         ],
         confusion=confusion_matrix(found.labels, found.predicted, labels=numbers),
+        run=row.runs[min(row.runs)],
     )
 
 

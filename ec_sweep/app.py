@@ -1,12 +1,13 @@
 """The commands without their clothes: wires the parts together, prints nothing."""
 
+import contextlib
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ec_sweep import checkpoints, gone, hints
+from ec_sweep import checkpoints, describing, gone, hints
 from ec_sweep.attempts import Limits
 from ec_sweep.display import Display
 from ec_sweep.errors import EcsweepError
@@ -19,6 +20,7 @@ from ec_sweep.locations import Location
 from ec_sweep.locks import StudyLock, study_lock
 from ec_sweep.machine import usable_cores, visible_gpus
 from ec_sweep.membership import Wanted
+from ec_sweep.mlflow_store import ui_address
 from ec_sweep.paths import Home
 from ec_sweep.plan import cells_to_run
 from ec_sweep.planning import Place, Resolved, StudyStatus, plan_document, status, sweep_files
@@ -151,6 +153,7 @@ class _Session:
         for dataset in resolved.datasets.values():
             tracker.store_card(parent, dataset.card)
         Recorder(home, resolved.name, self.ledger, tracker, location).repair()
+        describing.begin(tracker, parent, status(self.place, resolved, self.ledger))
         attempts = self.ledger.attempts()
         proposer = open_proposer(
             resolved.cells, resolved.sampled, resolved.sweep.pruner, attempts,
@@ -181,7 +184,17 @@ class _Session:
             self.tracker.close_parent("FINISHED" if after.done else unfinished)
         except EcsweepError:  # what ended the study says why
             return None
+        with contextlib.suppress(EcsweepError):  # a database is away: the next start describes it
+            self._describe(after)
         return after
+
+    def _describe(self, after: StudyStatus) -> None:
+        """Have the study's page in MLflow's UI show what came of it."""
+        sweep, scale = self.resolved.sweep, self.resolved.request.scale
+        made = publisher(self.place, scale, (), only=[sweep.study])
+        table = made.table(sweep.study) if sweep.study in made.reports else None
+        if parent := self.tracker.parent_id():
+            self.tracker.page.describe(parent, describing.text(after, table), sweep.title)
 
 
 def publisher(
@@ -197,7 +210,8 @@ def publisher(
     known = [name for name in sweep_files() if name in trackers]
     order = [*known, *(name for name in trackers if name not in known)]
     folder = out or place.home.reports(scale)
-    return Publisher({name: trackers[name] for name in order}, scale, formats, folder)
+    found = {name: trackers[name] for name in order}
+    return Publisher(found, scale, formats, folder, ui_address(place.home))
 
 
 def attempts_at(place: Place, resolved: Resolved, cell: str | None) -> int:

@@ -18,6 +18,7 @@ from typing import Literal
 from filelock import FileLock, Timeout
 
 from ec_sweep.hyperparameters import Hyperparameters
+from ec_sweep.own_building import OwnFile
 from ec_sweep.paths import write_atomically
 from ec_sweep.saving import About, Keep
 
@@ -48,6 +49,8 @@ class Task:
     """Seconds that this attempt may take."""
     about: About | None = None
     """What the trained model is to say of itself; ``None``: it is not saved."""
+    own: OwnFile | None = None
+    """The user's file that the model stands in; ``None``: it comes with ecsweep."""
     to_beat: float = -math.inf
     """Validation accuracy of the best cell of its dataset that is complete, as far as known."""
 

@@ -21,6 +21,7 @@ from ec_sweep.datasets import (
     SHORTEST,
     Dataset,
     check_name,
+    check_own_name,
     content_fingerprint,
     read,
 )
@@ -30,7 +31,7 @@ from ec_sweep.formats import Options
 from ec_sweep.importing import Watch
 from ec_sweep.labelling import Proteins
 from ec_sweep.paths import Home, packed, write_atomically
-from ec_sweep.recipes import RECIPES, Drawing, Recipe
+from ec_sweep.recipes import OWN, RECIPES, Drawing, Recipe
 from ec_sweep.sources import Source
 from ec_sweep.splits import PARTS
 from ec_sweep.transfers import Transfers
@@ -78,7 +79,7 @@ def build(
 
     Args:
         home: where it goes.
-        name: the recipe's.
+        name: the recipe's, or one of the user's own for classes of the user's own.
         origin: files, which become a source for the time being, or a source's name.
         split: how train, valid and test are divided.
         smallest_class: replaces the recipe's.
@@ -91,14 +92,14 @@ def build(
     """
     from filelock import FileLock
 
-    check_name(name)
-    recipe = RECIPES[name]
+    reading = reading or Reading()
+    recipe = _recipe(home, name, origin, reading)
     if recipe.classes and (smallest_class or drawing):
         raise EcsweepError(
-            f"{name} has fixed, balanced classes: a smallest class and a drawing are for ec37."
+            f"{name} has fixed, balanced classes: a smallest class and a drawing are for ec37 and "
+            "classes of your own."
         )
     recipe = replace(recipe, smallest_class=smallest_class or recipe.smallest_class)
-    reading = reading or Reading()
     _check(home, origin, reading, split)
     home.prepare()
     folder = home.data / name
@@ -116,6 +117,24 @@ def build(
             else:
                 made.rename(final)
     return read(final)
+
+
+def _recipe(home: Home, name: str, origin: Sequence[Path] | str, reading: Reading) -> Recipe:
+    """Return what makes a dataset of a name: one of ours, or classes that the source names."""
+    column = reading.options.class_column
+    if name in RECIPES:
+        if column is not None:
+            raise EcsweepError(
+                f"{name} has its classes from EC numbers: give the dataset of --class-column "
+                f"{column} a name of your own."
+            )
+        return RECIPES[name]
+    if column is None and not isinstance(origin, str):
+        check_name(name)
+    check_own_name(name)
+    if isinstance(origin, str) and "label" not in sources.get(home, origin).card["columns"]:
+        check_name(name)
+    return OWN
 
 
 def _made(

@@ -21,3 +21,18 @@ def read(path: Path, keys: Set[str], kind: str, cure: str) -> dict[str, Any]:
     except (OSError, ValueError, AttributeError) as error:
         raise EcsweepError(f"{path}: not the card of a {kind} ({error}). {cure}") from error
     return card
+
+
+def told(value: object) -> str:
+    """Return a value of a card as people read it."""
+    if isinstance(value, dict):
+        nested = any(isinstance(inner, dict) for inner in value.values())
+        form = "{} ({})" if nested else "{}: {}"
+        pairs = [form.format(name, told(inner)) for name, inner in value.items()]
+        return ("; " if nested else ", ").join(pairs) or "none"
+    if isinstance(value, list | tuple):
+        many = any(isinstance(inner, dict) for inner in value)
+        return ("; " if many else ", ").join(map(told, value)) or "none"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "none" if value is None else str(value)

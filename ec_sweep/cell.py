@@ -11,7 +11,7 @@ from typing import Any, Literal
 from ec_sweep import hyperparameters, space
 from ec_sweep.errors import EcsweepError
 from ec_sweep.hyperparameters import FROZEN_DEFAULTS, Hyperparameters
-from ec_sweep.models import MODELS
+from ec_sweep.models import MODELS, hyperparameters_of
 from ec_sweep.space import Axis, parse
 
 MOST_CELLS = 100_000
@@ -64,16 +64,17 @@ class Cell:
         """12 hex digits that name the cell for ever; ``None`` while its dataset is not built."""
         if self.fingerprint is None:
             return None
+        model = MODELS[self.model]
+        defaults = FROZEN_DEFAULTS | dict(model.own)
         identity = {
             "version": _ID_VERSION,
             "model": self.model,
             "hyperparameters": {
-                name: value
-                for name, value in self.declared.items()
-                if value != FROZEN_DEFAULTS[name]
+                name: value for name, value in self.declared.items() if value != defaults[name]
             },
             "seed": self.seed,
             "dataset": self.fingerprint,
+            **({"source": model.source} if model.source else {}),
         }
         canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
@@ -145,7 +146,7 @@ def make_cell(values: dict[str, Any], seed: int, where: str) -> Cell:
             raise EcsweepError(f"{where}: {name} must be given in fixed or in grid.")
     model = MODELS[choices["model"]]
     kept = {name: value for name, value in values.items() if name in model.hyperparameters}
-    values_of_model = Hyperparameters(**kept)
+    values_of_model = hyperparameters_of(choices["model"], kept)
     problem = model.check(values_of_model)
     if problem:
         raise EcsweepError(f"{where}: impossible cell: {problem}.")

@@ -6,6 +6,7 @@ from ec_sweep import building, datasets, hints
 from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError
 from ec_sweep.paths import Home
+from ec_sweep.recipes import RECIPES
 from ec_sweep.spec import Cell, Data
 
 
@@ -56,7 +57,8 @@ def how_to_build(missing: Sequence[Data]) -> str:
 def _command(data: Data) -> str:
     name, split = data
     source = "SOURCE_WITH_SPLIT_COLUMN" if split == "given" else "FILE.tsv.gz"
-    option = () if split == "random" else ("--split", split)
+    option: tuple[str, ...] = () if split == "random" else ("--split", split)
+    option += () if name in RECIPES else ("--class-column", "COLUMN")
     return hints.command("data", "build", name, "--from", source, *option)
 
 

@@ -1,5 +1,6 @@
 """The command line: parse, call, print, exit."""
 
+import shlex
 import sys
 import traceback
 from typing import Annotated
@@ -7,8 +8,10 @@ from typing import Annotated
 import typer
 
 from ec_sweep import __version__, hints
+from ec_sweep.cli_browse import open_dashboard, open_ui
 from ec_sweep.cli_care import cancel_study, see_doctor
 from ec_sweep.cli_data import data_cli
+from ec_sweep.cli_init import write_files
 from ec_sweep.cli_predict import classify_sequences
 from ec_sweep.cli_report import write_reports
 from ec_sweep.cli_study import run_studies
@@ -19,12 +22,13 @@ from ec_sweep.options import (
     Defaults,
     Home,
     Json,
+    Models,
     Scale,
     Seeds,
     Set,
     Storage,
     StudyName,
-    check_range,
+    know_models,
     place,
     request,
 )
@@ -56,10 +60,14 @@ def show_help(
 
 
 @cli.command("studies")
-def list_studies(as_json: Json = False, home: Home = HERE) -> None:  # noqa: ARG001 - all commands take --home
-    """List the sweep definitions: name, table, dataset, cells."""
+def list_studies(as_json: Json = False, models: Models = None, home: Home = HERE) -> None:  # noqa: ARG001 - all commands take --home
+    """List the sweep definitions: name, table, dataset, cells.
+
+    Those of ./sweeps first, then those that come with ecsweep.
+    """
     from ec_sweep import output, planning, spec
 
+    know_models(models)
     rows, problems = [], []
     for path in planning.sweep_files().values():
         try:
@@ -84,43 +92,49 @@ def list_studies(as_json: Json = False, home: Home = HERE) -> None:  # noqa: ARG
     else:
         headings = {"study": "STUDY", "table": "TABLE", "dataset": "DATASET", "cells": "CELLS"}
         output.print_columns([headings | {"title": "TITLE"}, *rows], [*headings, "title"], cut=True)
+        plan, run = hints.command("plan", "STUDY"), hints.command("study", "STUDY")
+        output.next_steps(("Next", f"{plan}   (what it takes), {run}   (runs it)"))
     if problems:
         raise EcsweepError(*problems)
 
 
-@cli.command("plan")
+@cli.command("plan", epilog="Example: ecsweep plan cnn-filters --scale paper --seeds 3")
 def show_plan(
     study: StudyName,
     scale: Scale = "demo",
     seeds: Seeds = None,
     overrides: Set = None,
     defaults: Defaults = False,
+    models: Models = None,
     as_json: Json = False,
     home: Home = HERE,
     storage: Storage = None,
 ) -> None:
-    """Show the cells that a study would run; nothing is written."""
-    from ec_sweep import cell_data, gone, output, planning, sharing
-    from ec_sweep.progress import duration
+    """Show the cells that a study would run, and what they take.
+
+    Time and memory come from earlier cells, here or in other studies of the same home; each
+    line says from which, and how sure that makes it. Nothing is written.
+    """
+    from ec_sweep import cell_data, estimates, gone, outlook, output, planning
 
     where = place(home, storage, reads=True)
+    know_models(models)
     asked = request(scale, seeds, overrides, defaults)
     resolved = planning.resolve(where, study, asked, follow=not defaults)
     found = planning.status(where, resolved)
     say_lost(gone.of_status(where, found))
+    costs = estimates.estimate(where.home, found)
     if as_json:
-        output.print_json(found.to_json())
+        output.print_json(found.to_json() | {"estimate": costs.to_json()})
         return
     say_request(resolved)
     say_data(resolved)
     output.print_cells(found)
-    exclusive = resolved.sweep.timing == "exclusive"
-    seconds = found.seconds_left(sharing.usual_workers(found.left, exclusive=exclusive))
     typer.echo(output.outlook(found))
-    if seconds:
-        typer.echo(f"About {duration(seconds)} for what is left, from earlier cells.")
-    elif found.left:
-        typer.echo("No estimate: no cell of it has been trained here yet.")
+    for line in outlook.lines(costs):
+        typer.echo(line)
+    for line in costs.warnings:
+        typer.echo(f"Warning: {line}", err=True)
     if found.orphaned and not resolved.missing:
         typer.echo(
             f"{len(found.orphaned)} other cells are recorded that are not asked for now: left "
@@ -131,12 +145,31 @@ def show_plan(
         typer.echo(f"Dataset not built yet: {which}. Cells get their ids with it.")
         if scale != "demo":
             typer.echo(cell_data.how_to_build(resolved.missing))
+    elif found.left:
+        same = shlex.split(planning.options_of(resolved.request))
+        again = hints.command("study", study, *same, scale=scale)
+        output.next_steps(("Run it", again))
 
 
-cli.command("study")(run_studies)
+cli.command("study", epilog="Example: ecsweep study cnn-filters --set epochs=5")(run_studies)
 
 
-@cli.command("status")
+@cli.command("schema")
+def print_schema(home: Home = HERE) -> None:  # noqa: ARG001 - all commands take --home
+    """Print the JSON Schema of sweep files, by which editors check.
+
+    Keep it beside your sweeps: ecsweep schema > sweeps/sweep.schema.json. A file whose first line
+    is "# yaml-language-server: $schema=sweep.schema.json" is then completed and checked as you
+    type, in editors with a YAML language server.
+    """
+    import json
+
+    from ec_sweep import sweep_schema
+
+    typer.echo(json.dumps(sweep_schema.schema()))  # for programs: without 170 kB of indentation
+
+
+@cli.command("status", epilog="Example: ecsweep status cnn-filters --json")
 def show_status(
     study: StudyName,
     scale: Scale = "demo",
@@ -145,7 +178,11 @@ def show_status(
     home: Home = HERE,
     storage: Storage = None,
 ) -> None:
-    """Show the cells of a study, their states, and its nodes."""
+    """Show the cells of a study, their states, and its nodes.
+
+    States: waiting, running, complete, pruned, interrupted (ecsweep study goes on with it),
+    failed and not available (only ecsweep study --retry-failed runs them again).
+    """
     from ec_sweep import experiments, gone, locks, output, places, planning
 
     where = place(home, storage, reads=True)
@@ -165,14 +202,20 @@ def show_status(
     if found.count("running") and not locks.holder_of(where.home, resolved.name, where.storage):
         again = hints.command("study", study, scale=scale)
         typer.echo(f"Nothing runs it any more: {again} goes on from there.")
+    elif found.done:
+        output.next_steps(("Report", hints.command("report", study, scale=scale)))
+    elif not found.count("running"):
+        retry = () if found.left else ("--retry-failed",)
+        output.next_steps(("Run it", hints.command("study", study, *retry, scale=scale)))
 
 
-@cli.command("forget")
+@cli.command("forget", epilog="Example: ecsweep forget cnn-filters --cell aace394fa857")
 def forget_cells(
     study: StudyName,
     cell: Annotated[str | None, typer.Option(metavar="ID", help="One cell only.")] = None,
     scale: Scale = "demo",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: Json = False,
     home: Home = HERE,
     storage: Storage = None,
 ) -> None:
@@ -182,19 +225,30 @@ def forget_cells(
     they measured go to MLflow's bin, which keeps them until `mlflow gc`; `mlflow runs restore`
     brings them back to view.
     """
-    from ec_sweep import app, gone, planning
+    from ec_sweep import app, gone, output, planning
 
+    if as_json and not yes:
+        raise EcsweepError("--json leaves no room for a question: give --yes too.")
     where = place(home, storage, reads=True)
     resolved = planning.resolve(where, study, request(scale))
     what = f"cell {cell} of {resolved.name}" if cell else f"all cells of {resolved.name}"
+    document = {"study": resolved.sweep.study, "scale": scale, "cell": cell}
     if not app.attempts_at(where, resolved, cell):
         say_lost(gone.of_status(where, planning.status(where, resolved)))
-        typer.echo(f"There is nothing to forget of {what}.")
+        if as_json:
+            output.print_json(document | {"attempts": 0})
+        else:
+            typer.echo(f"There is nothing to forget of {what}.")
         return
     if not yes and not _confirmed(f"Forget {what}?"):
         typer.echo("Nothing is forgotten.")
         return
-    typer.echo(f"Forgot {app.forget(where, resolved, cell)} attempts at {what}.")
+    forgotten = app.forget(where, resolved, cell)
+    if as_json:
+        output.print_json(document | {"attempts": forgotten})
+        return
+    typer.echo(f"Forgot {forgotten} attempts at {what}.")
+    output.next_steps(("Again", hints.command("study", study, scale=scale)))
 
 
 def _confirmed(question: str) -> bool:
@@ -206,32 +260,15 @@ def _confirmed(question: str) -> bool:
         raise EcsweepError("nothing is forgotten without an answer: give --yes.") from None
 
 
-cli.command("report")(write_reports)
-cli.command("predict")(classify_sequences)
+cli.command("init")(write_files)
+cli.command("report", epilog="Example: ecsweep report --table 5 --format csv")(write_reports)
+cli.command("predict", epilog="Example: ecsweep predict x.fasta --study cnn-filters > classes.tsv")(
+    classify_sequences
+)
 cli.command("cancel")(cancel_study)
 cli.command("doctor")(see_doctor)
-
-
-@cli.command("ui")
-def open_ui(
-    port: Annotated[int, typer.Option(metavar="N", help="Port to listen on.")] = 5000,
-    host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Address to listen on; see the warning first.")
-    ] = "127.0.0.1",
-    home: Home = HERE,
-) -> None:
-    """Open the MLflow UI on 127.0.0.1, which only this machine reaches."""
-    from ec_sweep import ui
-
-    check_range("--port", port, 65_535)
-    if warning := ui.warning(host, port):
-        typer.echo(warning, err=True)
-
-    def announce(address: str) -> None:
-        typer.echo(f"MLflow UI on {address} (Ctrl-C ends it)")
-
-    code = ui.serve(place(home, reads=True).home, host, port, announce)
-    raise typer.Exit(code)
+cli.command("ui")(open_ui)
+cli.command("dashboard")(open_dashboard)
 
 
 def main() -> None:

@@ -34,7 +34,8 @@ Labels = Annotated[
     Path | None,
     typer.Option(
         metavar="TABLE",
-        help="For files without EC numbers: a TSV or CSV with the columns Entry and EC number.",
+        help="For files without EC numbers: a TSV or CSV with the columns Entry and EC number, "
+        "or that of --class-column.",
     ),
 ]
 Pattern = Annotated[
@@ -72,7 +73,23 @@ Moves = Annotated[
         "deleted, or kept.",
     ),
 ]
-Recipe = Annotated[str, typer.Argument(metavar="DATASET", help="Which one: enzyme or ec37.")]
+ClassColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--class-column",
+        metavar="C",
+        help="Column that names the class of every protein, for a dataset under a name of your "
+        "own. EC numbers are not needed then.",
+    ),
+]
+Recipe = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATASET",
+        help="Which one: enzyme or ec37; or a name of your own, with --class-column.",
+        autocompletion=lambda: ["enzyme", "ec37"],
+    ),
+]
 Origin = Annotated[
     list[str],
     typer.Option("--from", metavar="FILE|SOURCE", help="A file, or a source; files repeat it."),
@@ -96,31 +113,32 @@ SmallestClass = Annotated[
     typer.Option(
         "--smallest-class",
         metavar="N",
-        help="ec37: leave classes of fewer proteins out. [default: 100]",
+        help="ec37, your own: leave classes of fewer proteins out. [default: 100 and 5]",
     ),
 ]
 Fractions = Annotated[
     str | None,
     typer.Option(
         metavar="T,V,T",
-        help="ec37: draw these shares of train, valid and test; the paper's: 0.056,0.032,0.032",
+        help="ec37, your own: draw these shares of train, valid and test; the paper's: "
+        "0.056,0.032,0.032",
     ),
 ]
 Sizes = Annotated[
     str | None,
-    typer.Option(metavar="T,V,T", help="ec37: draw so many of train, valid and test."),
+    typer.Option(metavar="T,V,T", help="ec37, your own: draw so many of train, valid and test."),
 ]
 Samples = Annotated[
     int | None,
     typer.Option(
         metavar="N",
-        help="ec37: training samples drawn and counted; the first trains. [default: 3]",
+        help="ec37, your own: training samples drawn and counted; the first trains. [default: 3]",
     ),
 ]
 
 
 def import_files(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files of proteins.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Files of proteins.")],
     name: Annotated[
         str | None, typer.Option(metavar="SOURCE", help="Its name. [default: the file's]")
     ] = None,
@@ -129,6 +147,7 @@ def import_files(
     pattern: Pattern = None,
     split_column: SplitColumn = None,
     family_column: FamilyColumn = None,
+    class_column: ClassColumn = None,
     transfers: Moves = None,
     as_json: Json = False,
     home: Home = HERE,
@@ -146,7 +165,8 @@ def import_files(
     where = place(home).home
     chosen = sources.name_of(files[0]) if name is None else name
     _reject_dataset(chosen)
-    options = Options(format_, labels, pattern, split_column, family_column)
+    columns = split_column, family_column, class_column
+    options = Options(format_, labels, pattern, *columns)
     table = _transfers(transfers)
     if sources.exists(where, chosen) and not as_json:
         old = sources.get(where, chosen).card
@@ -164,7 +184,8 @@ def import_files(
         return
     output.print_card(found.card)
     folder = output.relative(where.sources / chosen)
-    typer.echo(f"Next    {hints.command('data', 'build', 'enzyme', '--from', chosen)}")
+    dataset = "NAME" if class_column else "enzyme"
+    typer.echo(f"Next    {hints.command('data', 'build', dataset, '--from', chosen)}")
     typer.echo(f"Remove  rm -r {shlex.quote(str(folder))}")
 
 
@@ -183,26 +204,29 @@ def build_dataset(
     pattern: Pattern = None,
     split_column: SplitColumn = None,
     family_column: FamilyColumn = None,
+    class_column: ClassColumn = None,
     transfers: Moves = None,
+    as_json: Json = False,
     home: Home = HERE,
 ) -> None:
     """Build a dataset from files, or from a source that was imported.
 
     enzyme: enzyme or not, balanced. ec37: sub-classes of EC 3 and EC 7, everything kept unless
-    --fractions or --sizes draw from it. Records that cannot be used are counted by reason on the
+    --fractions or --sizes draw from it. Any other name: the classes of --class-column, likewise.
+    Records that cannot be used are counted by reason on the
     dataset's card, which also says how many test sequences stand in train.
     """
-    from ec_sweep import building, datasets, output
+    from ec_sweep import building, output
     from ec_sweep.building import Reading
     from ec_sweep.dividing import Split
     from ec_sweep.formats import Options
 
     where = place(home).home
-    datasets.check_name(name)
     check_range("--smallest-class", smallest_class, 10**9, lowest=5)
     drawing = _drawing(fractions, sizes, samples)
     divided = Split(split, identity, stratify)
-    options = Options(format_, labels, pattern, split_column, family_column)
+    columns = split_column, family_column, class_column
+    options = Options(format_, labels, pattern, *columns)
     source = _source(where, origin)
     if source and (options != Options() or transfers):
         raise EcsweepError(
@@ -211,13 +235,17 @@ def build_dataset(
         )
     files = [Path(text) for text in origin]
     # What is half made goes, and MMseqs2 ends too.
-    with interruptible(_UNCHANGED), _watched([] if source else files) as watch:
+    with interruptible(_UNCHANGED), _watched([] if source else files, as_json) as watch:
         reading = None if source else Reading(options, _transfers(transfers), watch)
         built = building.build(
             where, name, source or files,
             split=divided, smallest_class=smallest_class, drawing=drawing, reading=reading,
         )  # fmt: skip
+    if as_json:
+        output.print_json(built.card)
+        return
     output.print_card(built.card)
+    output.next_steps(("Next", hints.command("study", "STUDY", scale="paper")))
 
 
 def _source(home: "Folder", origin: list[str]) -> str | None:
@@ -262,7 +290,7 @@ def _watched(files: list[Path], quiet: bool = False) -> "Iterator[Watch]":
     """Show how far files are read: a bar in a terminal, one line elsewhere."""
     if files and not quiet:
         typer.echo(printable(f"Reading {', '.join(map(str, files))} ..."))
-    if not files or not sys.stdout.isatty():
+    if quiet or not files or not sys.stdout.isatty():
         yield lambda *_: None
         return
     from rich.progress import (

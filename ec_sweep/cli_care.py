@@ -28,6 +28,7 @@ def cancel_study(
     timeout: Annotated[
         str, typer.Option(metavar="TIME", help="How long to wait for it to stop: 90s, 2m, 1h.")
     ] = "2m",
+    as_json: Json = False,
     home: Home = HERE,
     storage: Storage = None,
 ) -> None:
@@ -38,25 +39,34 @@ def cancel_study(
     at once. Exit code 0 when the study has stopped or nothing runs it, 1 when it is still stopping,
     2 when it runs on another machine.
     """
-    from ec_sweep import cancelling, output, planning
+    from ec_sweep import cancelling, describing, output, planning
 
     patience = seconds("--timeout", timeout)
     where = place(home, storage, reads=True)
     name = f"{planning.name_of(where.home, study)}@{scale}"
-    end = cancelling.cancel(where, name, patience, typer.echo)
-    if end is None:
-        typer.echo(f"Nothing runs {name}.")
-        return
-    if not end.stopped:
-        typer.echo(
-            f"{name} is still being run by {end.holder} after {timeout}. Wait, or end its "
-            f"running trials at once: {hints.command('cancel', study, scale=scale)}"
-        )
-        raise typer.Exit(ExitCode.INCOMPLETE)
+    end = cancelling.cancel(where, name, patience, _nothing if as_json else typer.echo)
+    if end is None or not end.stopped:
+        if as_json:
+            output.print_json({"study": name, "ran": end is not None, "stopped": False})
+        elif end is None:
+            typer.echo(f"Nothing runs {name}.")
+        else:
+            typer.echo(
+                f"{name} is still being run by {end.holder} after {timeout}. Wait, or end its "
+                f"running trials at once: {hints.command('cancel', study, scale=scale)}"
+            )
+        raise typer.Exit(ExitCode.OK if end is None else ExitCode.INCOMPLETE)
     found = planning.status(where, planning.resolve(where, study, request(scale)))
-    typer.echo(f"{name} has stopped: {output.counts(found)}.")
+    if as_json:
+        output.print_json({"study": name, "ran": True, "stopped": True})
+        return
+    typer.echo(f"{name} has stopped: {describing.counts(found)}.")
     if not found.done:
         typer.echo(f"Go on with: {hints.command('study', study, scale=scale)}")
+
+
+def _nothing(_: str) -> None:
+    """Say nothing: a document is to come."""
 
 
 def see_doctor(

@@ -9,7 +9,7 @@ from ec_sweep import hints
 from ec_sweep.cli_build import build_dataset, import_files
 from ec_sweep.cli_fetch import fetch_cli
 from ec_sweep.errors import EcsweepError, ExitCode, nearest
-from ec_sweep.options import HERE, Home, Json, place
+from ec_sweep.options import HERE, Home, Json, complete_dataset, place
 
 if TYPE_CHECKING:
     from ec_sweep.datasets import Dataset
@@ -22,8 +22,12 @@ data_cli = typer.Typer(
     rich_markup_mode=None,
 )
 data_cli.add_typer(fetch_cli)
-data_cli.command("import")(import_files)
-data_cli.command("build")(build_dataset)
+data_cli.command(
+    "import", epilog="Example: ecsweep data import proteins.tsv.gz more.dat --name mine"
+)(import_files)
+data_cli.command("build", epilog="Example: ecsweep data build enzyme --from mine --split cluster")(
+    build_dataset
+)
 
 
 @data_cli.callback()
@@ -74,12 +78,20 @@ def list_datasets(as_json: Json = False, home: Home = HERE) -> None:
         ]
         keys = ["source", "records", "created", "files"]
         output.print_columns([{key: key.upper() for key in keys}, *rows], keys, cut=True)
+    study = hints.command("study", "STUDY", scale="paper")
+    build = hints.command("data", "build", "DATASET", "--from", "SOURCE")
+    output.next_steps(("Next", study if found else build))
 
 
 @data_cli.command("show")
 def show_dataset(
     name: Annotated[
-        str, typer.Argument(metavar="DATASET", help="A name or fingerprint, or a source.")
+        str,
+        typer.Argument(
+            metavar="DATASET",
+            help="A name or fingerprint, or a source.",
+            autocompletion=complete_dataset,
+        ),
     ],
     class_names: Annotated[
         Path | None,
@@ -109,7 +121,11 @@ def show_dataset(
 def verify_datasets(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[DATASET]", help="A name, fingerprint or source; all if none."),
+        typer.Argument(
+            metavar="DATASET",
+            help="A name, fingerprint or source; all if none.",
+            autocompletion=complete_dataset,
+        ),
     ] = None,
     as_json: Json = False,
     home: Home = HERE,
@@ -147,14 +163,15 @@ def verify_datasets(
 
 def _datasets(home: "Folder", name: str) -> "list[Dataset]":
     """Return the built datasets that a name or fingerprint means, where it means no source."""
-    from ec_sweep import datasets, recipes, sources
+    from ec_sweep import datasets, sources
 
+    names = datasets.names(home)
     begun = any(dataset.fingerprint.startswith(name) for dataset in datasets.built(home))
-    if not begun and name not in recipes.RECIPES:
+    if not begun and name not in names:
         known = [source.name for source in sources.imported(home)]
         raise EcsweepError(
             f"no dataset and no source is named {name!r}."
-            f"{nearest(name, [*recipes.RECIPES, *known])} Datasets: {', '.join(recipes.RECIPES)}, "
+            f"{nearest(name, [*names, *known])} Datasets: {', '.join(names)}, "
             f"or how a fingerprint begins. Sources: {', '.join(known) or 'none'}."
         )
     return datasets.named(home, name)

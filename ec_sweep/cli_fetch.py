@@ -13,7 +13,7 @@ import typer
 from ec_sweep import hints
 from ec_sweep.errors import EcsweepError, ExitCode, printable
 from ec_sweep.messages import interruptible
-from ec_sweep.options import HERE, Home, check_range, place
+from ec_sweep.options import HERE, Home, Json, check_range, place
 
 fetch_cli = typer.Typer(
     name="fetch",
@@ -85,6 +85,7 @@ def fetch_uniprot(
     restart: Restart = False,
     tries: Tries = 8,
     server: Server = "https://rest.uniprot.org",
+    as_json: Json = False,
     home: Home = HERE,
 ) -> None:
     """Get proteins from UniProt's REST service, as a gzipped TSV.
@@ -98,7 +99,7 @@ def fetch_uniprot(
     HTTPS_PROXY and the like are respected.
     """
     from ec_sweep.fetching import Fetch
-    from ec_sweep.output import relative
+    from ec_sweep.output import print_json, relative
     from ec_sweep.uniprot import Service
 
     check_range("--tries", tries, 100)
@@ -106,14 +107,18 @@ def fetch_uniprot(
         raise EcsweepError(f"--out must end in .tsv.gz, which is what is written. Received: {out}.")
     asked, name = _search(query, reviewed)
     path = out or place(home).home.downloads / name
-    _say(f"UniProt: {asked}")
+    if not as_json:
+        _say(f"UniProt: {asked}")
     with (
         interruptible("What is there is kept: the same command goes on."),
-        _progress() as (note, progress),
+        _progress(quiet=as_json) as (note, progress),
     ):
         fetch = Fetch(Service(server, tries, note), asked, path, note=note, progress=progress)
         found = fetch.run(force=force, restart=restart)
     file = relative(path)
+    if as_json:
+        print_json({"path": str(path), **found})
+        return
     release = f"release {found['release']}" if found["release"] else "an unnamed release"
     _say(f"{file}: {found['count']:,} proteins of {release}, complete.")
     _say(f"Next    {hints.command('data', 'import', str(file))}")
@@ -138,14 +143,17 @@ def _search(query: str | None, reviewed: bool | None) -> tuple[str, str]:
 
 @fetch_cli.command("brenda")
 def explain_brenda(home: Home = HERE) -> None:  # noqa: ARG001 - all commands take --home
-    """Say what to download from BRENDA, whose licence you accept on its site."""
+    """Say what to download from BRENDA by hand, under its licence."""
     typer.echo(_BRENDA)
     raise typer.Exit(ExitCode.USAGE)
 
 
 @contextmanager
-def _progress() -> Iterator[tuple[Callable[[str], None], Callable[[int, int], None]]]:
+def _progress(*, quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[int, int], None]]]:
     """Show how far a download is: a bar in a terminal, a line now and then elsewhere."""
+    if quiet:
+        yield lambda _: None, lambda *_: None
+        return
     if not sys.stdout.isatty():
         yield _say, _Lines().show
         return

@@ -5,7 +5,6 @@ import itertools
 import os
 import shlex
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,17 @@ import typer
 
 from ec_sweep.errors import EcsweepError, interrupts_wait
 from ec_sweep.messages import interruptible
-from ec_sweep.options import HERE, Home, Scale, check_range, place
+from ec_sweep.options import (
+    HERE,
+    Home,
+    Json,
+    Models,
+    Scale,
+    check_range,
+    complete_study,
+    know_models,
+    place,
+)
 
 if TYPE_CHECKING:
     from ec_sweep.predicting import Tally
@@ -24,7 +33,13 @@ Fasta = Annotated[
     Path, typer.Argument(metavar="FASTA", help="FASTA file, plain or gzipped; - for stdin.")
 ]
 Study = Annotated[
-    str | None, typer.Option("--study", metavar="STUDY", help="Use a model saved by this study.")
+    str | None,
+    typer.Option(
+        "--study",
+        metavar="STUDY",
+        help="Use a model saved by this study.",
+        autocompletion=complete_study,
+    ),
 ]
 Cell = Annotated[
     str,
@@ -55,6 +70,10 @@ Top = Annotated[
     typer.Option(metavar="N", help="Only the N most probable classes, the first of them first."),
 ]
 
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Leave out what is said of model and speed on stderr.")
+]
+
 
 def classify_sequences(
     fasta: Fasta,
@@ -65,6 +84,9 @@ def classify_sequences(
     out: Out = None,
     batch_size: BatchSize = 64,
     top: Top = None,
+    models: Models = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
     home: Home = HERE,
 ) -> None:
     """Classify the sequences of a FASTA file, as TSV.
@@ -81,6 +103,7 @@ def classify_sequences(
     if out is not None:
         _check_out(out)
     where = place(home, reads=study is not None).home
+    own = know_models(models)
     with interruptible(f"{out} is not written." if out else ""):
         with interrupts_wait():
             from ec_sweep import choosing, planning, predicting, saving, sequences, serving
@@ -94,15 +117,18 @@ def classify_sequences(
             name = "stdin" if str(fasta) == "-" else str(fasta)
             entries = sequences.read(stream, name, about.hyperparameters.length)
             first = next(entries)  # what is no FASTA is said before Keras is waited for
-            with interrupts_wait(), _held_back():
-                classifier = serving.load(folder)
-            print(" ".join([about.line(), choosing.address(folder)]).rstrip(), file=sys.stderr)
+            with interrupts_wait(), serving.held_back():
+                classifier = serving.load(folder, own)
+            if not quiet:
+                print(" ".join([about.line(), choosing.address(folder)]).rstrip(), file=sys.stderr)
             with _output(out) as file:
                 tally = predicting.classify(
                     itertools.chain([first], entries), classifier, file,
-                    batch_size=batch_size, top=top, show=_show,
+                    batch_size=batch_size, top=top, as_json=as_json,
+                    show=(lambda _: None) if quiet else _show,
                 )  # fmt: skip
-    _show(tally, end=True)
+    if not quiet:
+        _show(tally, end=True)
 
 
 def _check_out(out: Path) -> None:
@@ -114,27 +140,6 @@ def _check_out(out: Path) -> None:
         )
     if not out.parent.is_dir():
         raise EcsweepError(f"--out {out}: there is no folder {out.parent}. Make it first.")
-
-
-@contextmanager
-def _held_back() -> Iterator[None]:
-    """Hold back what TensorFlow writes to stderr as it starts, past all that it can be told.
-
-    It is shown where that fails.
-    """
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as aside:
-        os.dup2(aside.fileno(), 2)
-        try:
-            yield
-        except Exception:  # whatever it is: what TensorFlow said before may be the reason
-            aside.seek(0)
-            os.write(kept, aside.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
 
 
 @contextmanager

@@ -1,12 +1,13 @@
 """The ``ecsweep report`` command."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ec_sweep import hints
 from ec_sweep.errors import EcsweepError
-from ec_sweep.options import HERE, Home, Scale, check_range, place
+from ec_sweep.options import HERE, Home, Json, Scale, check_range, complete_study, place
 
 if TYPE_CHECKING:
     from ec_sweep.publishing import Publisher
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
 
 def write_reports(
     studies: Annotated[
-        list[str] | None, typer.Argument(metavar="STUDY", help="Names, or paths to YAML files.")
+        list[str] | None,
+        typer.Argument(
+            metavar="STUDY", help="Names, or paths to YAML files.", autocompletion=complete_study
+        ),
     ] = None,
     report_all: Annotated[
         bool, typer.Option("--all", help="Every study that has run, every table, the claims.")
@@ -31,8 +35,9 @@ def write_reports(
         str | None,
         typer.Option(
             "--format",
-            help="Of csv, latex, markdown, svg, png and pdf, joined by commas. "
-            "[default: csv,latex,markdown,svg]",
+            metavar="LIST",
+            help="Of csv, latex, markdown, svg, png, pdf and html, joined by commas. "
+            "[default: csv,latex,markdown,svg,html]",
         ),
     ] = None,
     out: Annotated[
@@ -41,13 +46,15 @@ def write_reports(
             metavar="DIR", help="Folder for the files. [default: reports/SCALE in the home]"
         ),
     ] = None,
+    as_json: Json = False,
     home: Home = HERE,
 ) -> None:
     """Write tables and figures of what has run.
 
-    Numbers come from MLflow; NAME.provenance.json says from which runs.
+    Of a study: its table, scores by class, comparisons, figures. Numbers come from MLflow;
+    NAME.provenance.json says from which runs. html is one page of all.
     """
-    from ec_sweep import app, output, planning
+    from ec_sweep import app, planning
 
     wanted = _formats(formats)
     check_range("--table", table, 7)
@@ -56,6 +63,13 @@ def write_reports(
     where = place(home, reads=True)
     names = [planning.name_of(where.home, study) for study in studies or []]
     found = app.publisher(where, scale, wanted, _folder(out), only=names or None)
+    (_print_json if as_json else _print)(found, names, table, claims=claims)
+
+
+def _print(found: "Publisher", names: list[str], table: int | None, *, claims: bool) -> None:
+    """Write what is asked for and show it."""
+    from ec_sweep import output
+
     if table is not None:
         laid_out, files = found.paper_table(table)
         output.print_table(laid_out)
@@ -66,12 +80,49 @@ def write_reports(
         for laid_out in checked:
             output.print_claims(laid_out)
         output.print_files("Wrote", files)
-    elif report_all:
+    elif not names:
         publish(found)
     for name in names:
         output.print_table(found.table(name))
         output.print_files("Wrote", found.study(name))
         _say_left_out(found, name)
+    output.next_steps(("Runs", hints.command("ui")))
+
+
+def _print_json(found: "Publisher", names: list[str], table: int | None, *, claims: bool) -> None:
+    """Write what is asked for and print what was written."""
+    from ec_sweep import output
+
+    written: list[tuple[str, list[Path]]] = []
+    more: dict[str, Any] = {}
+    if table is not None:
+        written.append((f"Table {table}", found.paper_table(table)[1]))
+    elif claims:
+        _check_any(found)
+        checked, files = found.claims()
+        written.append(("Claims", files))
+        more["claims"] = [
+            {"source": source, "claim": claim, "text": text, "verdict": verdict, "numbers": numbers}
+            for source, laid_out in zip(("runs", "paper"), checked, strict=True)
+            for (claim, text), (verdict, numbers) in zip(laid_out.rows, laid_out.cells, strict=True)
+        ]
+    elif names:
+        written += [(name, found.study(name)) for name in names]
+    else:
+        _check_any(found)
+        written += found.everything()
+    reports = [{"report": what, "files": [str(f) for f in files]} for what, files in written]
+    output.print_json(
+        {
+            "scale": found.scale,
+            "reports": [one for one in reports if one["files"]],
+            "not_made": [what for what, files in written if not files],
+            "left_out": found.left_out,
+            **more,
+        }
+    )
+    if found.problems:
+        raise EcsweepError(f"{len(found.problems)} reports could not be made: see not_made.")
 
 
 def _formats(text: str | None) -> list[str]:
@@ -98,14 +149,15 @@ def _folder(out: str | None) -> Path | None:
     return Path(out)
 
 
-def publish(found: "Publisher") -> None:
-    """Write every report and say what was written."""
+def publish(found: "Publisher", quiet: bool = False) -> None:
+    """Write every report and say what was written, unless ``quiet``."""
     from ec_sweep import output
 
     _check_any(found)
     for what, files in found.everything():
-        output.print_files(what, files)
-        _say_left_out(found, what)
+        if not quiet:
+            output.print_files(what, files)
+            _say_left_out(found, what)
     if found.problems:
         raise EcsweepError(f"{len(found.problems)} reports could not be made, see above.")
 

@@ -1,36 +1,41 @@
 """`ecsweep study`: run studies and show what came of them."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ec_sweep import hints
 from ec_sweep.cli_report import publish
 from ec_sweep.errors import EcsweepError, ExitCode, StudyStoppedError
-from ec_sweep.messages import complain, say_data, say_request
+from ec_sweep.messages import complain
 from ec_sweep.options import (
     HERE,
     Defaults,
     Home,
+    Json,
+    Models,
     Scale,
     Seeds,
     Set,
     Storage,
-    on_cluster,
+    complete_study,
+    know_models,
     place,
     request,
-    seconds,
-    sharing,
+    running_options,
 )
 
 if TYPE_CHECKING:
     from ec_sweep.app import Options
-    from ec_sweep.planning import Place, Resolved
-    from ec_sweep.spec import Request
+    from ec_sweep.planning import Place, Resolved, StudyStatus
+    from ec_sweep.voice import Voice
 
 
 Studies = Annotated[
-    list[str] | None, typer.Argument(metavar="STUDY", help="Names, or paths to YAML files.")
+    list[str] | None,
+    typer.Argument(
+        metavar="STUDY", help="Names, or paths to YAML files.", autocompletion=complete_study
+    ),
 ]
 All = Annotated[bool, typer.Option("--all", help="Run every study known.")]
 Workers = Annotated[
@@ -68,6 +73,7 @@ Where = Annotated[
 Address = Annotated[
     str | None,
     typer.Option(
+        metavar="ADDRESS",
         envvar="RAY_ADDRESS",
         show_envvar=False,
         help="ray: the cluster, auto (where this machine belongs to one), HOST:PORT or "
@@ -95,7 +101,8 @@ Artifacts = Annotated[
     ),
 ]
 CheckpointEvery = Annotated[
-    str, typer.Option(metavar="TIME", help="From one checkpoint of a trial to the next.")
+    str,
+    typer.Option(metavar="TIME", help="From one checkpoint of a trial to the next: 90s, 5m, 1h."),
 ]
 TrialTimeout = Annotated[
     str | None, typer.Option(metavar="TIME", help="Fail a trial that takes longer: 90s, 30m, 2h.")
@@ -111,6 +118,21 @@ SaveModels = Annotated[
     ),
 ]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait while another driver runs the study.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Say nothing but what went wrong, on stderr.")
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Say what every epoch of every cell gave.")
+]
+LogFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--log",
+        metavar="FILE",
+        envvar="ECSWEEP_LOG",
+        help="Append to FILE, with the time, all that happens: every epoch, too.",
+    ),
+]
 
 
 def run_studies(
@@ -120,6 +142,7 @@ def run_studies(
     seeds: Seeds = None,
     overrides: Set = None,
     defaults: Defaults = False,
+    models: Models = None,
     workers: Workers = None,
     threads_per_worker: Threads = None,
     gpu_share: GpuShare = "auto",
@@ -134,6 +157,10 @@ def run_studies(
     silence: Silence = "30m",
     save_models: SaveModels = "best",
     wait: Wait = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log: LogFile = None,
+    as_json: Json = False,
     home: Home = HERE,
     storage: Storage = None,
 ) -> None:
@@ -143,86 +170,93 @@ def run_studies(
     scale, build the dataset from your proteins first (ecsweep data build).
     Safe to repeat, interrupt and kill: the same command goes on.
     """
-    from ec_sweep import app, planning
-    from ec_sweep.attempts import Limits
+    from ec_sweep import output, planning, running, voice
 
     names = list(planning.sweep_files()) if run_all else list(studies or [])
     if not names or (run_all and studies):
         raise EcsweepError("name at least one study, or --all, not both. See: ecsweep studies")
-    shared = sharing(workers, threads_per_worker, gpu_share, executor)
-    timeout = None if trial_timeout is None else seconds("--trial-timeout", trial_timeout)
-    limits = Limits(seconds("--checkpoint-every", checkpoint_every), timeout, save_models)
-    hung = seconds("--silence", silence)
-    told = typer.echo if wait else None
-    wanted = on_cluster(executor, address, gpus_per_trial, memory_per_trial, artifacts, shared)
-    options = app.Options(shared, executor, retry_failed, limits, hung, wanted, artifacts, told)
     asked = request(scale, seeds, overrides, defaults)
-    where = place(home, storage)
-    requests = {name: planning.applicable(name, asked) if run_all else asked for name in names}
-    resolved = _resolve(where, requests, follow=not defaults)
-    done = (_run_all if run_all else _run_each)(where, resolved, options)
-    raise typer.Exit(ExitCode.OK if all(done) else ExitCode.INCOMPLETE)
+    with voice.speaking(quiet=quiet, verbose=verbose, log=log, silent=as_json) as says:
+        options = running_options(
+            workers=workers, threads=threads_per_worker, gpu_share=gpu_share, executor=executor,
+            address=address, gpus=gpus_per_trial, memory=memory_per_trial, artifacts=artifacts,
+            retry_failed=retry_failed, checkpoint_every=checkpoint_every, timeout=trial_timeout,
+            silence=silence, save_models=save_models, wait=says.say if wait else None,
+        )  # fmt: skip
+        where = place(home, storage)
+        know_models(models)
+        requests = {name: planning.applicable(name, asked) if run_all else asked for name in names}
+        resolved = running.runnable(where, requests, follow=not defaults)
+        try:
+            done = (_run_all if run_all else _run_each)(where, resolved, options, says)
+        finally:
+            if as_json:
+                output.print_json({"studies": says.documents})
+        raise typer.Exit(ExitCode.OK if all(done) else ExitCode.INCOMPLETE)
 
 
-def _resolve(where: "Place", requests: "dict[str, Request]", follow: bool) -> "list[Resolved]":
-    """Return the studies asked for; nothing is written before all are known to be runnable."""
-    from ec_sweep import planning
-
-    for name, wanted in requests.items():
-        planning.check_runnable(planning.resolve(where, name, wanted, follow=follow))
-    where.home.prepare()
-    return [
-        planning.resolve(where, name, wanted, follow=follow, build=True)
-        for name, wanted in requests.items()
-    ]
-
-
-def _run_each(where: "Place", studies: "list[Resolved]", options: "Options") -> list[bool]:
+def _run_each(
+    where: "Place", studies: "list[Resolved]", options: "Options", says: "Voice"
+) -> list[bool]:
     """Run studies one after the other; returns which are done."""
-    return [_run_study(where, study, options) for study in studies]
+    return [_run_study(where, study, options, says) for study in studies]
 
 
-def _run_all(where: "Place", studies: "list[Resolved]", options: "Options") -> list[bool]:
+def _run_all(
+    where: "Place", studies: "list[Resolved]", options: "Options", says: "Voice"
+) -> list[bool]:
     """Run studies one after the other, then write every report; returns which are done."""
     from ec_sweep import app, publishing
 
     done = []
     for number, study in enumerate(studies, 1):
-        typer.echo(f"== Study {number} of {len(studies)}: {study.sweep.study}")
+        says.say(f"== Study {number} of {len(studies)}: {study.sweep.study}")
         try:
-            done.append(_run_study(where, study, options))
+            done.append(_run_study(where, study, options, says))
         except StudyStoppedError as error:
+            says.note(str(error))
             complain(str(error), keep="\n")  # the other studies may be fine
             done.append(False)
-    publish(app.publisher(where, studies[0].request.scale, publishing.DEFAULT_FORMATS))
+    found = app.publisher(where, studies[0].request.scale, publishing.DEFAULT_FORMATS)
+    publish(found, quiet=says.quiet)
     return done
 
 
-def _run_study(where: "Place", resolved: "Resolved", options: "Options") -> bool:
+def _run_study(where: "Place", resolved: "Resolved", options: "Options", says: "Voice") -> bool:
     """Run one study and show its table; returns whether nothing failed."""
-    from ec_sweep import app, choosing, experiments, output, tables
-    from ec_sweep.progress import progress
+    from ec_sweep import running
 
-    name, scale = resolved.sweep.study, resolved.request.scale
-    if scale == "demo":
-        full = hints.command("study", name, scale="paper")
-        typer.echo(f"Demo scale (embedded sample). Full size: {full}")
-    say_request(resolved)
-    say_data(resolved)
-    interrupts = app.Interrupts()
-    found = app.run_study(where, resolved, options, progress, interrupts)
-    if interrupts.count and not (found and found.done):
-        left = f" with {found.left} cells left" if found else ""
-        typer.echo(f"Interrupted{left}. Go on with: {hints.on('study', resolved.name)}")
-        raise typer.Exit(ExitCode.INTERRUPTED)
-    if found is None:
-        raise EcsweepError(
-            f"{name} has run, and its databases are away now. "
-            f"See: {hints.on('status', resolved.name)}"
-        )
+    try:
+        found = running.run(where, resolved, options, says)
+    except KeyboardInterrupt:  # all is said
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    _show_end(where, found, says)
+    return found.done
+
+
+def _show_end(where: "Place", found: "StudyStatus", says: "Voice") -> None:
+    """Write a study's table, show it, and say where things are."""
+    from ec_sweep import app, choosing, describing, experiments, output, tables
+
+    name, scale = found.resolved.sweep.study, found.resolved.request.scale
     made = app.publisher(where, scale, tables.FORMATS, only=[name])
     files = made.table_of(name)
-    output.print_end(found, made.table(name), files, where.home)
-    if tracker := experiments.find_tracker(where.home, resolved.name):
-        output.print_models(choosing.best_models(tracker), name, scale)
-    return found.done
+    tracker = experiments.find_tracker(where.home, found.resolved.name)
+    models = choosing.best_models(tracker) if tracker else []
+    says.note(f"{found.resolved.name}: {describing.counts(found)}")
+    for file in files:
+        says.note(f"Wrote {file}")
+    says.documents.append(
+        found.to_json()
+        | {
+            "files": list(map(str, files)),
+            "models": [
+                {"model": f"models:/{model.model_id}", "cell": model.cell,
+                 "dataset": model.dataset, "val_accuracy": model.val_accuracy}
+                for model in models
+            ],
+        }
+    )  # fmt: skip
+    if not says.quiet:
+        output.print_end(found, made.table(name), files, where.home)
+        output.print_models(models, name, scale)

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ec_sweep.errors import EcsweepError
-from ec_sweep.sharing import UNMEASURED
+from ec_sweep.sharing import GPU_THREADS, UNMEASURED
 
 NAMESPACE = "ecsweep"
 """Of the names of actors."""
-_GPU_THREADS = 4
 _REACHED = 15.0
 """Seconds that a cluster has to take a connection."""
 
@@ -167,7 +166,7 @@ def usual_share(
         gpus = 1.0 if any(node.gpus for node in found) else 0.0
     if cpus is None:
         beside = [int(node.cpus // (node.gpus / gpus)) for node in found if gpus and node.gpus]
-        cpus = max(1, min([_GPU_THREADS, *beside])) if gpus else 1
+        cpus = max(1, min([GPU_THREADS, *beside])) if gpus else 1
     return Share(cpus, gpus, memory or UNMEASURED)
 
 

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +32,7 @@ _CARD_KEYS = {
     "test_sequences_also_in_train",
 }  # fmt: skip
 SAMPLE = "swissprot-sample.tsv.gz"
+_OWN_NAME, _TAKEN = re.compile(r"[a-z0-9-]{1,100}"), ("sources", "downloads")
 
 Array = npt.NDArray[Any]
 
@@ -101,6 +103,12 @@ class Dataset:
         return None
 
 
+def names(home: Home) -> list[str]:
+    """Return the names of ecsweep's datasets, and of those with classes of the user's own."""
+    folders = {card.parents[1].name for card in home.data.glob("*/*/dataset.json")}
+    return [*RECIPES, *sorted(folders - RECIPES.keys())]
+
+
 def find(home: Home, name: str) -> list[Dataset]:
     """Return the built datasets of a name, oldest first."""
     found = [read(card.parent) for card in (home.data / name).glob("*/dataset.json")]
@@ -109,14 +117,14 @@ def find(home: Home, name: str) -> list[Dataset]:
 
 def built(home: Home) -> list[Dataset]:
     """Return every built dataset, by name and then oldest first."""
-    return [dataset for name in RECIPES for dataset in find(home, name)]
+    return [dataset for name in names(home) for dataset in find(home, name)]
 
 
 def named(home: Home, name: str) -> list[Dataset]:
     """Return the built datasets of a name, oldest first, or those that a fingerprint begins."""
     matching = [d for d in built(home) if d.name == name or d.fingerprint.startswith(name)]
     if not matching:
-        check_name(name)
+        check_name(name, names(home))
         raise EcsweepError(
             f"the dataset {name} is not built. "
             f"Build it with: {hints.command('data', 'build', name, '--from', 'FILE.tsv.gz')}"
@@ -129,7 +137,12 @@ def for_scale(home: Home, name: str, scale: str, split: str = "random") -> Datas
 
     Demo uses the embedded sample, paper the newest dataset built from a file.
     """
-    check_name(name)
+    check_name(name, names(home))
+    if scale == "demo" and name not in RECIPES:
+        raise EcsweepError(
+            f"the dataset {name} is of your own proteins, and demo scale trains on the embedded "
+            "sample alone. Give --scale paper."
+        )
     found = [dataset for dataset in find(home, name) if dataset.card["split"] == split]
     wanted = [dataset for dataset in found if dataset.embedded == (scale == "demo")]
     if scale == "demo":
@@ -138,11 +151,22 @@ def for_scale(home: Home, name: str, scale: str, split: str = "random") -> Datas
     return wanted[-1] if wanted else None
 
 
-def check_name(name: str) -> None:
+def check_name(name: str, known: Iterable[str] = tuple(RECIPES)) -> None:
     """Raise an error that lists the datasets when there is none of this name."""
-    if name not in RECIPES:
+    allowed = list(known)
+    if name not in allowed:
         raise EcsweepError(
-            f"no dataset is named {name!r}.{nearest(name, RECIPES)} Allowed: {', '.join(RECIPES)}."
+            f"no dataset is named {name!r}.{nearest(name, allowed)} Allowed: {', '.join(allowed)}. "
+            f"With classes of your own: ecsweep data build NAME --from FILE --class-column C"
+        )
+
+
+def check_own_name(name: str) -> None:
+    """Raise an error when a dataset with classes of the user's own cannot be named so."""
+    if not _OWN_NAME.fullmatch(name) or name in _TAKEN:
+        raise EcsweepError(
+            "a dataset's name must be of lower-case letters, digits and hyphens, 100 at most, and "
+            f"not {' or '.join(_TAKEN)}. Received: {name[:120]!r}."
         )
 
 

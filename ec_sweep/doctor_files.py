@@ -16,7 +16,6 @@ from ec_sweep.errors import EcsweepError
 from ec_sweep.findings import Finding
 from ec_sweep.locks import holder_of
 from ec_sweep.paths import Home, check_local, check_sqlite
-from ec_sweep.recipes import RECIPES
 from ec_sweep.schemas import Library
 from ec_sweep.splits import PARTS
 
@@ -162,7 +161,9 @@ def _datasets(home: Home, deep: bool) -> Iterator[Finding]:
         except EcsweepError as error:
             again = "Import its files again, under the same name."
             yield Finding("source-damaged", None, str(card.parent), str(error), again)
-    for folder in sorted(path for name in RECIPES for path in (home.data / name).glob("*")):
+    for folder in sorted(
+        path for name in datasets.names(home) for path in (home.data / name).glob("*")
+    ):
         if not folder.is_dir() or folder.name.startswith("."):
             continue
         name = folder.parent.name

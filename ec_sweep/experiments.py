@@ -93,7 +93,7 @@ def _existing(home: Home, client: "MlflowClient", study: str) -> Tracker | None:
             raise EcsweepError(
                 f"the artifacts of {study} are in {folder}, where it was run first, and that is "
                 "not here. Mount it at the same path, or share runs through an MLflow server "
-                "(docs/operations.md)."
+                "(docs/databases.md)."
             )
     stored = (stored_studies(home) or {}).get(study)
     return Tracker(client, experiment.experiment_id, study, stored)

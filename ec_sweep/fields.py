@@ -22,6 +22,7 @@ class Fields:
     length: "pa.Array | None" = None
     part: "pa.Array | None" = None  # of --split-column
     family: "pa.Array | None" = None  # of --family-column
+    label: "pa.Array | None" = None  # of --class-column
     dropped: Counter[str] = field(default_factory=Counter)  # records that gave no fields, by reason
 
     @property

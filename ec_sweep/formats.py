@@ -26,6 +26,7 @@ class Options:
     pattern: str | None = None  # a regular expression with the groups accession and ec
     split_column: str | None = None
     family_column: str | None = None
+    class_column: str | None = None
 
     @property
     def named(self) -> dict[str, str]:
@@ -33,8 +34,10 @@ class Options:
 
         With a table of labels they are columns of that table, else of the files.
         """
-        both = {"part": self.split_column, "family": self.family_column}
-        return {role: name for role, name in both.items() if name is not None}
+        every = {
+            "part": self.split_column, "family": self.family_column, "label": self.class_column,
+        }  # fmt: skip
+        return {role: name for role, name in every.items() if name is not None}
 
     @property
     def of_files(self) -> dict[str, str]:
@@ -150,7 +153,8 @@ def _open_fasta(opened: Opened, head: bytes, key: str, options: Options) -> Read
         title = quoted((fasta.titles(head) or [b""])[0][:120].decode(errors="replace"))
         raise EcsweepError(
             f"{path}: its headers state no EC numbers. Give --labels TABLE with accessions and EC "
-            f"numbers, or --pattern REGEX that finds both in a header. Received: {title}."
+            f"numbers (or, with --class-column, classes of your own), or --pattern REGEX that "
+            f"finds both in a header. Received: {title}."
         )
     parse = partial(fasta.parse, header=header, path=path)
     return _reading(opened, FORMATS[key], parse, b"\n>", kept=1)

@@ -71,7 +71,9 @@ def layout(path: Path, head: bytes, key: str, named: dict[str, str], labelled: b
     delimiter = b"," if key == "csv" else b"\t"
     header = _names(first, delimiter)
     found = places(path, header, NAMES, named)
-    needed = {"accession", "sequence"} | (set() if labelled else {"ec_numbers"})
+    needed = {"accession", "sequence"}
+    if not labelled and "label" not in found:  # classes of the user's own need no EC numbers
+        needed.add("ec_numbers")
     if not needed <= set(found):
         raise EcsweepError(
             f"{path}: line {first.number} must be a header with the columns Entry, EC number and "
@@ -92,7 +94,7 @@ def label_layout(path: Path, head: bytes, named: dict[str, str]) -> Layout:
     roles = ("accession", "ec_numbers")
     if not any(map(looks_like_ec, cells(first.text, delimiter, quoted) or [])):
         found = places(path, header, roles, named)
-        if set(roles) <= set(found):
+        if {"accession", "label"} <= set(found) or set(roles) <= set(found):
             return Layout(found, len(header), delimiter, quoted, first.number)
     elif named:
         raise EcsweepError(f"{path}: has no header that could name {', '.join(named.values())!r}.")
@@ -105,7 +107,8 @@ def label_layout(path: Path, head: bytes, named: dict[str, str]) -> Layout:
             found = {"accession": 0, "ec_numbers": place}
             return Layout(found, len(header), delimiter, quoted, first.number - 1)
     raise EcsweepError(
-        f"{path}: line {first.number}: a table of labels has the columns Entry and EC number, "
+        f"{path}: line {first.number}: a table of labels has the columns Entry and "
+        f"{named.get('label', 'EC number')}, "
         f"separated by tabs or commas. Received: {_shown(first)}."
     )
 

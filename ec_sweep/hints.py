@@ -5,6 +5,8 @@ from itertools import pairwise
 
 _WITHOUT_STORAGE = ("data", "predict", "report", "ui")
 """Commands that have no ``--storage``."""
+_WITH_MODELS = ("plan", "predict", "studies", "study")
+"""Commands that have ``--models``."""
 _typed: dict[str, str] = {}
 _paths: dict[str, str] = {}
 """Studies that were given by the path of their file, by name."""
@@ -17,6 +19,11 @@ def repeat(options: dict[str, str]) -> None:
     _typed.update(options)
 
 
+def with_models(file: str) -> None:
+    """Have every command that is advised from now on, and that takes one, name a file of models."""
+    _typed["--models"] = file
+
+
 def by_path(study: str, path: str) -> None:
     """Have every command that is advised from now on name a study by its path, as the user did."""
     _paths[study] = path
@@ -26,7 +33,8 @@ def command(*words: str, scale: str = "demo") -> str:
     """Return a command of ecsweep as it can be typed; the demo scale goes without saying."""
     parts = ["ecsweep", *_as_given(words), *(() if scale == "demo" else ("--scale", scale))]
     for option, value in _typed.items():
-        if option != "--storage" or words[0] not in _WITHOUT_STORAGE:
+        lacks = option == "--storage" and words[0] in _WITHOUT_STORAGE
+        if not lacks and (option != "--models" or words[0] in _WITH_MODELS):
             parts += [option, value]
     return shlex.join(parts)
 

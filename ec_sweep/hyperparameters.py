@@ -6,6 +6,7 @@ Values that the paper leaves open are here too, with the choice that stands in
 
 import functools
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -102,6 +103,22 @@ class Hyperparameters:
 
 NAMES = tuple(field.name for field in fields(Hyperparameters))
 
+
+@dataclass(frozen=True)
+class OwnHyperparameters(Hyperparameters):
+    """The values of a model that has hyperparameters of its own beside these."""
+
+    own: tuple[tuple[str, Any], ...] = ()
+    """Name and value of each, by name."""
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("_"):  # copies and pickles look for such before there is anything
+            for known, value in self.own:
+                if known == name:
+                    return value
+        raise AttributeError(f"no hyperparameter is named {name!r}")
+
+
 FROZEN_DEFAULTS: dict[str, Any] = {
     "length": 1000, "train_size": None,
     "batch_size": 32, "epochs": 30, "optimizer": "adam", "learning_rate": 0.001,
@@ -119,6 +136,60 @@ gets the value that keeps the old behaviour.
 """
 
 
+_own: dict[str, TypeAdapter[Any]] = {}
+"""The types of those that the models of the user's own file have beside these."""
+_LARGEST, _LONGEST_TEXT, _MOST = 1_000_000_000, 100, 16
+_OWN_TYPES: dict[type, Any] = {
+    bool: Annotated[bool, Field(strict=True)],
+    int: Annotated[int, _whole(-_LARGEST, _LARGEST)],
+    float: Annotated[float, Field(ge=-_LARGEST, le=_LARGEST, allow_inf_nan=False), _NO_BOOL],
+    str: Annotated[str, Field(strict=True, max_length=_LONGEST_TEXT)],
+}
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all: these, and those of the models of the user's own file."""
+    return (*NAMES, *_own)
+
+
+def know_own(defaults: Mapping[str, Any]) -> None:
+    """Know these of the user's own file from now on, and none known so before.
+
+    A default says what is allowed: values of its type; of a list, lists of its entries' type.
+    """
+    _own.clear()
+    _own.update({name: TypeAdapter(own_type(default)) for name, default in defaults.items()})
+
+
+def own_value(default: object) -> Any:
+    """Return a default as hyperparameters hold it: a list as a tuple.
+
+    Raises:
+        ValueError: with what is allowed, when it is not.
+    """
+    try:
+        return TypeAdapter(own_type(default)).validate_python(default)
+    except ValidationError:
+        raise ValueError(_allowed(TypeAdapter(own_type(default)).json_schema())) from None
+
+
+def own_type(default: object) -> Any:
+    """Return the type that a default stands for.
+
+    Raises:
+        ValueError: with what is allowed, when it stands for none.
+    """
+    if isinstance(default, list | tuple):
+        kinds = {type(entry) for entry in default}
+        kind = float if kinds == {int, float} else kinds.pop() if len(kinds) == 1 else None
+        if kind in _OWN_TYPES and len(default) <= _MOST:
+            several: Any = tuple[_OWN_TYPES[kind], ...]  # type: ignore[valid-type] # made here
+            return Annotated[several, Field(min_length=1, max_length=_MOST)]
+    elif type(default) in _OWN_TYPES:
+        return _OWN_TYPES[type(default)]
+    raise ValueError("a number, text, true or false, or a list of up to 16 of one of them")
+
+
 def parse(name: str, value: object) -> Any:
     """Return ``value`` as hyperparameter ``name`` holds it.
 
@@ -128,19 +199,29 @@ def parse(name: str, value: object) -> Any:
     try:
         found = _adapter(name).validate_python(value)
     except ValidationError:
-        raise ValueError(_allowed(_adapter(name).json_schema())) from None
+        raise ValueError(allowed(name)) from None
     return found + 0.0 if isinstance(found, float) else found  # -0.0 is 0.0, in ids too
+
+
+def json_schema(name: str) -> dict[str, Any]:
+    """Return the JSON schema of what hyperparameter ``name`` holds."""
+    return _adapter(name).json_schema()
+
+
+def allowed(name: str) -> str:
+    """Say in words what hyperparameter ``name`` may be."""
+    return _allowed(json_schema(name))
 
 
 def is_list(name: str) -> bool:
     """Say whether hyperparameter ``name`` holds a list, such as the units of the hidden layers."""
-    return _adapter(name).json_schema().get("type") == "array"
+    return json_schema(name).get("type") == "array"
 
 
 def number_type(name: str) -> type[int] | type[float] | None:
     """Return the type of the numbers that ``name`` holds, ``None`` when it holds something else."""
-    schema = _adapter(name).json_schema()
-    kinds = {option.get("type") for option in schema.get("anyOf", [schema])}
+    whole = json_schema(name)
+    kinds = {option.get("type") for option in whole.get("anyOf", [whole])}
     return int if "integer" in kinds else float if "number" in kinds else None
 
 
@@ -150,8 +231,12 @@ def to_json(values: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-@functools.cache
 def _adapter(name: str) -> TypeAdapter[Any]:
+    return _own[name] if name in _own else _built_in(name)
+
+
+@functools.cache
+def _built_in(name: str) -> TypeAdapter[Any]:
     return TypeAdapter(get_type_hints(Hyperparameters, include_extras=True)[name])
 
 
@@ -172,6 +257,8 @@ def _allowed(schema: dict[str, Any]) -> str:
             f"up to {schema['maximum']:g}"
         )  # fmt: skip
         return f"a number {low} and {high}"
+    if kind == "string":
+        return f"text of up to {schema['maxLength']} characters"
     if kind == "array":
         count = f"{schema['minItems']} to" if schema.get("minItems") else "at most"
         return f"a list of {count} {schema['maxItems']} entries, each {_allowed(schema['items'])}"

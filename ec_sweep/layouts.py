@@ -31,6 +31,9 @@ _VALUES = {
     ("model", "kmer-nn"): "k-mer neighbour",
 }
 
+Runs = tuple[str, ...]
+"""Ids of runs, one a seed; empty where a text comes from none."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -56,6 +59,8 @@ class Table:
     """Columns that a terminal leaves out: they say the same as another one."""
     apart: int = 0
     """Rows at the end that are set apart by a line: they say what the others rest on."""
+    runs: Sequence[Sequence[Runs]] = ()
+    """Of each row, its names and then its cells, the runs that they come from."""
 
 
 @dataclass(frozen=True)
@@ -148,10 +153,13 @@ def _table(report: Report, layout: Layout) -> Table:
     places = list(dict.fromkeys(place for place, _ in by_place))
     compared = any(row.published for row in report.rows)
     sources = ("ours", "paper", "difference") if compared else ("",)
-    rows, cells = [], []
+    rows, cells, runs = [], [], []
     for place in places:
+        found = [by_place.get((place, group)) for group in groups for _ in layout.columns]
         for source in sources:
             rows.append((*place, source) if compared else place)
+            own = [None] * len(found) if source == "paper" else found
+            runs.append([*((),) * len(rows[-1]), *map(runs_of, own)])
             cells.append(
                 [
                     _text(by_place.get((place, group)), column, source, layout)
@@ -171,6 +179,7 @@ def _table(report: Report, layout: Layout) -> Table:
         label=f"tab:{report.study}",
         notes=notes_on(report, layout.columns),
         files_only=frozenset(c.heading for c in layout.columns if c.metric in _SAME_AS_ACCURACY),
+        runs=runs,
     )
 
 
@@ -179,6 +188,11 @@ def _text(row: Row | None, column: Column, source: str, layout: Layout) -> str:
     if row is not None and row.pruned and source != "paper" and column == layout.columns[0]:
         return row.failure
     return number(row, column, source)
+
+
+def runs_of(row: Row | None) -> Runs:
+    """Return the complete runs of a row."""
+    return tuple(row.runs.values()) if row else ()
 
 
 def number(row: Row | None, column: Column, source: str) -> str:

@@ -14,6 +14,7 @@ from ec_sweep.layouts import (
     heading,
     notes_on,
     number,
+    runs_of,
     values_of,
 )
 from ec_sweep.report import Report, Row, half_interval
@@ -37,7 +38,7 @@ def splits_table(report: Report) -> Table:
     apart = _built_apart(report, against) if against else []
     by_place = {(values_of(row, axes), row.data[1]): row for row in report.rows}
     rows = list(dict.fromkeys(place for place, _ in by_place))
-    cells = []
+    cells, runs = [], []
     for place in rows:
         found = [by_place.get((place, split)) for split in splits]
         texts = [number(row, _ACCURACY, "") for row in found]
@@ -45,6 +46,7 @@ def splits_table(report: Report) -> Table:
             pair = by_place.get((place, "random")), by_place.get((place, against))
             texts.append(_worth(*pair, apart))
         cells.append(texts)
+        runs.append([*((),) * len(axes), *map(runs_of, found), *((),) * bool(against)])
     leaks = _leaks(report)
     counts = [[by.get(split, "") for split in splits] + [""] * bool(against) for _, by in leaks]
     return Table(
@@ -60,6 +62,7 @@ def splits_table(report: Report) -> Table:
             *_notes_on_splits(report),
         ],
         apart=len(leaks),
+        runs=runs,
     )
 
 

@@ -125,6 +125,8 @@ class Ledger:
         for name, values in axes.items():
             if point is not None and name not in cell.declared:
                 continue  # drawn, but not for this model, whose own value may lie outside
+            if not hasattr(cell.hyperparameters, name):
+                continue  # of a model of the user's own, which this is not
             if all(type(value) is int for value in values):
                 distributions[name] = optuna.distributions.IntDistribution(min(values), max(values))
             elif all(type(value) is float for value in values):

@@ -1,8 +1,9 @@
 """Opening Optuna's data: the home folder's database, or what ``--storage`` names."""
 
 import logging
+import sqlite3
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ec_sweep import databases, schemas
 from ec_sweep.errors import EcsweepError
@@ -53,6 +54,26 @@ def find_ledger(home: Home, storage: str | None, study: str) -> Ledger | None:
         return None
 
 
+def open_to_read(home: Home, storage: str | None) -> "optuna.storages.RDBStorage":
+    """Open the ledger's database such that the database itself refuses every write.
+
+    Raises:
+        EcsweepError: there is no ledger yet, or it cannot be used, or not be kept from writing.
+    """
+    path = sqlite_path(home, storage)
+    if path:
+        check_sqlite(path)
+        schemas.check_file(path, schemas.OPTUNA)
+    elif not databases.is_postgresql(storage or ""):
+        raise EcsweepError(
+            f"{databases.shown(storage or '')}: only SQLite and PostgreSQL are known to refuse "
+            "what a reader would write."
+        )
+    if (path and not path.exists()) or (storage and not path and "studies" not in _tables(storage)):
+        raise EcsweepError("there is no ledger here yet. Run a study first: ecsweep study")
+    return _storage(home, storage, reads=True)
+
+
 def known_studies(home: Home, storage: str | None) -> list[str]:
     """Return the names of the studies, ``name@scale``, that have a ledger."""
     path = sqlite_path(home, storage)
@@ -88,7 +109,17 @@ def _tables(storage: str) -> frozenset[str]:
     return databases.tables(storage, "experiment_tags", "MLflow's data")
 
 
-def _storage(home: Home, storage: str | None) -> "optuna.storages.RDBStorage":
+class _Reading(sqlite3.Connection):
+    """A connection that refuses to write, and yet may tidy SQLite's log away when it ends."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.execute("PRAGMA query_only = ON")
+
+
+def _storage(
+    home: Home, storage: str | None, *, reads: bool = False
+) -> "optuna.storages.RDBStorage":
     import optuna
     import sqlalchemy
 
@@ -96,15 +127,21 @@ def _storage(home: Home, storage: str | None) -> "optuna.storages.RDBStorage":
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     url = storage or f"sqlite:///{home.studies_db}"
     sqlite = url.startswith("sqlite")
+    connect: dict[str, Any] = {"timeout": 60} if sqlite else {**databases.connect_options(url)}
+    if reads and sqlite:
+        connect["factory"] = _Reading
+    elif reads:
+        own = databases.parse(url).query.get("options", "")
+        connect["options"] = f"{own} -c default_transaction_read_only=on"
     engine = {
-        "connect_args": {"timeout": 60} if sqlite else databases.connect_options(url),
+        "connect_args": connect,
         "pool_pre_ping": not sqlite,  # a server may have been restarted since the last use
     }
     try:
         if not sqlite:
             schemas.check_server(url, schemas.OPTUNA)
-        rdb = optuna.storages.RDBStorage(url, engine_kwargs=engine)
-        if sqlite:
+        rdb = optuna.storages.RDBStorage(url, engine_kwargs=engine, skip_table_creation=reads)
+        if sqlite and not reads:
             with rdb.engine.connect() as connection:
                 connection.execute(sqlalchemy.text("PRAGMA journal_mode=WAL"))
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError) as error:

@@ -7,18 +7,20 @@ what a crash leaves is one model too many or half of one, which `tidy` removes.
 import contextlib
 import functools
 import importlib.metadata
+import json
 import tempfile
 from collections.abc import Container
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ec_sweep import saving
+from ec_sweep import hyperparameters, saving
 from ec_sweep.attempts import AttemptFolder
 from ec_sweep.mlflow_store import is_remote, pages
 from ec_sweep.models import MODELS
 from ec_sweep.outages import Reaching
 from ec_sweep.saving import About
 from ec_sweep.stored import SavedModel, artifact_folder
+from ec_sweep.study_page import dataset_input, dataset_name, digest_of
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
@@ -101,6 +103,7 @@ class LoggedModels:
             _write(path, model_id, run_id, about, folder.model)
             self._client.log_model_artifacts(model_id, str(path))
         self._link(run_id, model_id)
+        self._measure(run_id, model_id, about, folder)
         self._client.finalize_logged_model(model_id, "READY")
 
     def _enter(self, run_id: str, about: About) -> str:
@@ -114,6 +117,7 @@ class LoggedModels:
                 "ecsweep.keep": about.keep,
                 "ecsweep.val_accuracy": repr(about.val_accuracy),
             },
+            params={name: as_param(value) for name, value in _params(about).items()},
         )
         return str(model.model_id)
 
@@ -126,6 +130,25 @@ class LoggedModels:
             output.model_id for output in (outputs.model_outputs if outputs else ())
         }:
             self._client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+
+    def _measure(self, run_id: str, model_id: str, about: About, folder: AttemptFolder) -> None:
+        """Give a model what its run measured last, and the dataset that it was measured on.
+
+        The run itself has all of these points already, and MLflow keeps none twice.
+        """
+        from mlflow.entities import Metric
+
+        data, result = about.dataset, folder.result()
+        name, digest = dataset_name(data["name"], data["split"]), digest_of(about.fingerprint)
+        points = [(e.metrics, e.timestamp, e.epoch) for e in folder.events() if e.epoch][-1:]
+        points += [(result.metrics, result.timestamp, 0)] if result else []
+        metrics = [
+            Metric(key, value, timestamp, epoch, model_id, name, digest, run_id)
+            for measured, timestamp, epoch in points
+            for key, value in measured.items()
+        ]
+        self._client.log_inputs(run_id, [dataset_input(name, digest, data["source"])])
+        self._client.log_batch(run_id, metrics)
 
     def remove(self, model: SavedModel) -> None:
         """Delete a model: its files first, so that nothing is left which nobody finds."""
@@ -162,6 +185,18 @@ def _write(path: Path, model_id: str, run_id: str, about: About, files: Path) ->
         pip_requirements=_requirements(about),
         mlflow_model=Model(artifact_path=None, run_id=run_id, model_id=model_id),
     )
+
+
+def _params(about: About) -> dict[str, Any]:
+    names = MODELS[about.model].hyperparameters
+    values = {name: getattr(about.hyperparameters, name) for name in sorted(names)}
+    data = {"dataset": about.dataset["name"], "split": about.dataset["split"]}
+    return {"model": about.model, **data, **hyperparameters.to_json(values), "seed": about.seed}
+
+
+def as_param(value: object) -> str:
+    """Return a value as MLflow keeps it with runs and models."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _requirements(about: About) -> list[str]:

@@ -72,12 +72,20 @@ def available_memory() -> int:
     """Return the bytes that new processes could take: the machine's, or a container's if less."""
     import psutil
 
-    return min([int(psutil.virtual_memory().available), *_left_in_groups()])
+    groups = _groups()
+    return min([int(psutil.virtual_memory().available), *(left for _, left in groups)])
 
 
-def _left_in_groups(root: Path = Path("/sys/fs/cgroup")) -> list[int]:
-    """Return what the control groups of this process, which a container is, leave it."""
-    left = []
+def total_memory() -> int:
+    """Return the bytes that all processes together can have, of the machine or a container."""
+    import psutil
+
+    return min([int(psutil.virtual_memory().total), *(most for most, _ in _groups())])
+
+
+def _groups(root: Path = Path("/sys/fs/cgroup")) -> list[tuple[int, int]]:
+    """Return the limits that control groups set this process, and what is left of each."""
+    found = []
     names = (  # of version 2 and 1
         ("0::", root, "memory.max", "memory.current", "inactive_file"),
         (":memory:", root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes",
@@ -90,12 +98,12 @@ def _left_in_groups(root: Path = Path("/sys/fs/cgroup")) -> list[int]:
                     own = top / line.partition(sign)[2].lstrip("/")
                     parents = [own, *own.parents]
                     for group in parents[: parents.index(top) + 1]:
-                        left += _left_in(group, limit, usage, cache)
-    return left
+                        found += _limit_of(group, limit, usage, cache)
+    return found
 
 
-def _left_in(group: Path, limit: str, usage: str, cache: str) -> list[int]:
-    """Return what one group leaves, nothing when it sets no limit or is not to be seen."""
+def _limit_of(group: Path, limit: str, usage: str, cache: str) -> list[tuple[int, int]]:
+    """Return a group's limit and what it leaves, nothing when it sets none or is not to be seen."""
     try:
         most = int((group / limit).read_text())  # "max": none
         used = int((group / usage).read_text())
@@ -103,7 +111,7 @@ def _left_in(group: Path, limit: str, usage: str, cache: str) -> list[int]:
     except (OSError, ValueError):
         return []
     given_back = sum(int(line.split()[1]) for line in lines if line.split()[0] == cache)
-    return [max(0, most - used + given_back)] if most < _NO_LIMIT else []
+    return [(most, max(0, most - used + given_back))] if most < _NO_LIMIT else []
 
 
 def cards(gpus: Sequence[str]) -> list[Card | None]:

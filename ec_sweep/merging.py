@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LABEL_ROW = -1
 """Stands as length in the rows of label tables."""
 
-ROLES = ("part", "family")
+ROLES = ("part", "family", "label")
 """Columns that the user may have named."""
 
 Rows = npt.NDArray[np.int64]
@@ -31,6 +31,7 @@ class Merged:
     ec: Codes
     part: "pa.Array | None"
     family: "pa.Array | None"
+    label: "pa.Array | None"
     dropped: Counter[str]
 
 
@@ -54,11 +55,11 @@ def merge(rows: "pa.Table", numbers: Numbers) -> Merged:
     """Make one record of the rows of each accession.
 
     The rows of a label table add their EC numbers to those of the sequence. An
-    accession with two sequences, two parts or two families is left out
+    accession with two sequences, parts, families or classes is left out
     altogether, so that the order of rows cannot matter.
 
     Args:
-        rows: the columns accession, ec, length and digest, and perhaps part and family.
+        rows: the columns accession, ec, length and digest, and perhaps those of ROLES.
         numbers: whose codes stand in ``ec``.
     """
     accession = rows["accession"].combine_chunks().dictionary_encode()  # exact: texts, no hashes
@@ -71,10 +72,12 @@ def merge(rows: "pa.Table", numbers: Numbers) -> Merged:
     ec = _united(groups, rows["ec"].to_numpy()[order], numbers)
     part, two_parts = _agreed(groups, rows, "part", order)
     family, two_families = _agreed(groups, rows, "family", order)
+    label, two_classes = _agreed(groups, rows, "label", order)
     reasons = {
         "conflicting_sequences": groups.any(other),
         "conflicting_parts": two_parts,
         "conflicting_families": two_families,
+        "conflicting_classes": two_classes,
         "label_without_sequence": is_label[groups.first],
         "label_joined": is_label,
         "repeated_accession": ~groups.is_first,
@@ -92,6 +95,7 @@ def merge(rows: "pa.Table", numbers: Numbers) -> Merged:
         ec=ec[places],
         part=None if part is None else part.take(places),
         family=None if family is None else family.take(places),
+        label=None if label is None else label.take(places),
         dropped=+dropped,
     )
 

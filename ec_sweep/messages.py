@@ -50,17 +50,29 @@ def say_lost(text: str | None) -> None:
 
 def say_request(resolved: "Resolved") -> None:
     """Say where seeds and overrides come from, and which they replace."""
+    for line in of_request(resolved):
+        typer.echo(line)
+
+
+def of_request(resolved: "Resolved") -> Iterator[str]:
+    """Yield where seeds and overrides come from, and which they replace."""
     from ec_sweep.planning import options_of
 
     before = resolved.before
     if before == resolved.request:
-        typer.echo(f"As last asked for: {options_of(before)} (the file's own: --defaults)")
+        yield f"As last asked for: {options_of(before)} (the file's own: --defaults)"
     elif before:
-        typer.echo(f"Instead of what was last asked for: {options_of(before)}")
+        yield f"Instead of what was last asked for: {options_of(before)}"
 
 
 def say_data(resolved: "Resolved") -> None:
     """Say which of the built datasets the cells are trained on: of several the newest is."""
+    for line in of_data(resolved):
+        typer.echo(line)
+
+
+def of_data(resolved: "Resolved") -> Iterator[str]:
+    """Yield which of the built datasets the cells are trained on: of several the newest is."""
     for (name, split), dataset in resolved.datasets.items():
         origin = dataset.card["source"]
         if origin.endswith("(source)"):
@@ -68,7 +80,7 @@ def say_data(resolved: "Resolved") -> None:
             more = f" and {len(files) - 3} more" if len(files) > 3 else ""
             origin += f": {', '.join(files[:3])}{more}"
         line = f"Data: {name}, {split} split, {dataset.fingerprint[:12]}, from {origin}"
-        typer.echo(printable(line))
+        yield printable(line)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
 
 from ec_sweep import databases, schemas
 from ec_sweep.errors import EcsweepError
@@ -15,6 +16,8 @@ from ec_sweep.paths import Home, check_sqlite, make_database, no_room
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+LOCAL_UI = "http://127.0.0.1:5000"
+"""Where ``ecsweep ui`` serves MLflow unless told otherwise."""
 _PAGE = 1000  # a request: MLflow's default stops silently there
 
 
@@ -104,6 +107,16 @@ def is_local(home: Home) -> bool:
 def is_remote(uri: str) -> bool:
     """Say whether an address of MLflow's data is that of an MLflow server."""
     return uri.startswith(("http:", "https:"))
+
+
+def ui_address(home: Home) -> str:
+    """Return where a browser finds the runs: at their server, or where ``ecsweep ui`` listens."""
+    uri = tracking_uri(home)
+    if not is_remote(uri):
+        return LOCAL_UI
+    parts = urlsplit(uri)
+    host = parts.netloc.rpartition("@")[2]  # a password is nobody else's
+    return urlunsplit(parts._replace(netloc=host, query="", fragment=""))
 
 
 def pages(search: Callable[..., Any]) -> Iterator[Any]:

@@ -7,22 +7,23 @@ imported when a model is built, never before: the driver lives without it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ec_sweep import baselines
 from ec_sweep.encoding import LETTERS
-from ec_sweep.hyperparameters import Hyperparameters
+from ec_sweep.hyperparameters import Hyperparameters, OwnHyperparameters
 
 if TYPE_CHECKING:
     import keras
 
 _DATA = {"length", "train_size"}
-_TRAINING = _DATA | {
+TRAINING = _DATA | {
     "batch_size", "epochs", "optimizer", "learning_rate",
     "early_stopping", "patience", "deterministic",
 }  # fmt: skip
+"""What every network declares: the data that it sees, and how it is trained."""
 _BRANCH = {
     "filters", "conv_padding", "activation", "batch_norm_momentum", "pool_size", "initializer",
 }  # fmt: skip
@@ -49,6 +50,10 @@ class Model:
     check: Callable[[Hyperparameters], str | None] = lambda _: None
     """Returns why a combination of allowed values is impossible, ``None`` when it is fine."""
     is_network: bool = True
+    own: Mapping[str, Any] = field(default_factory=dict)
+    """The hyperparameters that it alone has, with their defaults; they are declared, too."""
+    source: str = ""
+    """Of a model in a user's own file (`ec_sweep.own_models`): sha256 of its text."""
 
 
 def kind(model: str, hp: Hyperparameters) -> Kind:
@@ -59,7 +64,17 @@ def kind(model: str, hp: Hyperparameters) -> Kind:
     if not MODELS[model].is_network:
         return None
     values = {name: getattr(hp, name) for name in MODELS[model].hyperparameters - _AT_RUN_TIME}
-    return (model, *sorted(values.items()))
+    return (model, MODELS[model].source, *sorted(values.items()))
+
+
+def hyperparameters_of(model: str, values: Mapping[str, Any]) -> Hyperparameters:
+    """Return the hyperparameters of a model, of which ``values`` names some."""
+    known = MODELS[model]
+    if not known.own:
+        return Hyperparameters(**values)
+    own = {name: values.get(name, default) for name, default in known.own.items()}
+    shared = {name: value for name, value in values.items() if name not in own}
+    return OwnHyperparameters(**shared, own=tuple(sorted(own.items())))
 
 
 def one_hot(tokens: Any) -> Any:
@@ -82,9 +97,9 @@ def cnn(hp: Hyperparameters, classes: int) -> keras.Model:
     """
     from keras import layers
 
-    tokens = _tokens(hp)
-    features = _convolution(hp, hp.filter_size, one_hot(tokens))
-    return _classifier(hp, classes, tokens, layers.Flatten()(features))
+    tokens = sequence_input(hp)
+    features = convolution(hp, hp.filter_size, one_hot(tokens))
+    return classifier(hp, classes, tokens, layers.Flatten()(features))
 
 
 def complex_cnn(hp: Hyperparameters, classes: int) -> keras.Model:
@@ -95,53 +110,54 @@ def complex_cnn(hp: Hyperparameters, classes: int) -> keras.Model:
     """
     from keras import layers
 
-    tokens = _tokens(hp)
+    tokens = sequence_input(hp)
     letters = one_hot(tokens)
-    branches = [layers.Flatten()(_convolution(hp, size, letters)) for size in hp.filter_sizes]
-    return _classifier(hp, classes, tokens, _joined(branches))
+    branches = [layers.Flatten()(convolution(hp, size, letters)) for size in hp.filter_sizes]
+    return classifier(hp, classes, tokens, _joined(branches))
 
 
 def lstm(hp: Hyperparameters, classes: int) -> keras.Model:
     """Build stacked LSTM layers of paper 3.3, whose last state enters the head."""
-    tokens = _tokens(hp)
-    return _classifier(hp, classes, tokens, _recurrence(hp, "LSTM", one_hot(tokens), tokens))
+    tokens = sequence_input(hp)
+    return classifier(hp, classes, tokens, _recurrence(hp, "LSTM", one_hot(tokens), tokens))
 
 
 def gru(hp: Hyperparameters, classes: int) -> keras.Model:
     """Build stacked GRU layers of paper 3.3, whose last state enters the head."""
-    tokens = _tokens(hp)
-    return _classifier(hp, classes, tokens, _recurrence(hp, "GRU", one_hot(tokens), tokens))
+    tokens = sequence_input(hp)
+    return classifier(hp, classes, tokens, _recurrence(hp, "GRU", one_hot(tokens), tokens))
 
 
 def cnn_lstm(hp: Hyperparameters, classes: int) -> keras.Model:
     """Build the single CNN followed by stacked LSTM layers (paper 3.3, Table 7)."""
-    tokens = _tokens(hp)
-    features = _convolution(hp, hp.filter_size, one_hot(tokens))
-    return _classifier(hp, classes, tokens, _recurrence(hp, "LSTM", features, tokens, hp.pool_size))
+    tokens = sequence_input(hp)
+    features = convolution(hp, hp.filter_size, one_hot(tokens))
+    return classifier(hp, classes, tokens, _recurrence(hp, "LSTM", features, tokens, hp.pool_size))
 
 
 def cnn_gru(hp: Hyperparameters, classes: int) -> keras.Model:
     """Build the single CNN followed by stacked GRU layers (paper 3.3, Table 7)."""
-    tokens = _tokens(hp)
-    features = _convolution(hp, hp.filter_size, one_hot(tokens))
-    return _classifier(hp, classes, tokens, _recurrence(hp, "GRU", features, tokens, hp.pool_size))
+    tokens = sequence_input(hp)
+    features = convolution(hp, hp.filter_size, one_hot(tokens))
+    return classifier(hp, classes, tokens, _recurrence(hp, "GRU", features, tokens, hp.pool_size))
 
 
 def complex_cnn_lstm(hp: Hyperparameters, classes: int) -> keras.Model:
     """Build the complex CNN followed by stacked LSTM layers (the paper's future work)."""
-    tokens = _tokens(hp)
+    tokens = sequence_input(hp)
     letters = one_hot(tokens)
-    features = _joined([_convolution(hp, size, letters) for size in hp.filter_sizes])
-    return _classifier(hp, classes, tokens, _recurrence(hp, "LSTM", features, tokens, hp.pool_size))
+    features = _joined([convolution(hp, size, letters) for size in hp.filter_sizes])
+    return classifier(hp, classes, tokens, _recurrence(hp, "LSTM", features, tokens, hp.pool_size))
 
 
-def _tokens(hp: Hyperparameters) -> Any:
+def sequence_input(hp: Hyperparameters) -> Any:
+    """Return the input of every network: ``uint8[batch, length]`` tokens."""
     import keras
 
     return keras.Input((hp.length,), dtype="uint8", name="tokens")
 
 
-def _convolution(hp: Hyperparameters, filter_size: int, letters: Any) -> Any:
+def convolution(hp: Hyperparameters, filter_size: int, letters: Any) -> Any:
     """Convolution, batch normalisation, activation, max pooling: [batch, positions, filters]."""
     from keras import layers
 
@@ -207,7 +223,7 @@ def _normalised(hp: Hyperparameters, features: Any, mask: Any = None) -> Any:
     return layer(features, mask=mask)
 
 
-def _classifier(hp: Hyperparameters, classes: int, tokens: Any, features: Any) -> keras.Model:
+def classifier(hp: Hyperparameters, classes: int, tokens: Any, features: Any) -> keras.Model:
     """Add hidden dense layers and softmax, the same for every extractor (paper 3.3)."""
     import keras
     from keras import layers
@@ -253,20 +269,20 @@ def _declare(*groups: Iterable[str]) -> frozenset[str]:
     return frozenset().union(*groups)
 
 
-MODELS = {
-    "cnn": Model(cnn, _declare(_TRAINING, _CONVOLUTION, _HEAD), _check_convolution),
-    "complex-cnn": Model(complex_cnn, _declare(_TRAINING, _BRANCHES, _HEAD), _check_branches),
-    "lstm": Model(lstm, _declare(_TRAINING, _RECURRENCE, _HEAD)),
-    "gru": Model(gru, _declare(_TRAINING, _RECURRENCE, _HEAD)),
+MODELS: dict[str, Model] = {
+    "cnn": Model(cnn, _declare(TRAINING, _CONVOLUTION, _HEAD), _check_convolution),
+    "complex-cnn": Model(complex_cnn, _declare(TRAINING, _BRANCHES, _HEAD), _check_branches),
+    "lstm": Model(lstm, _declare(TRAINING, _RECURRENCE, _HEAD)),
+    "gru": Model(gru, _declare(TRAINING, _RECURRENCE, _HEAD)),
     "cnn-lstm": Model(
-        cnn_lstm, _declare(_TRAINING, _CONVOLUTION, _RECURRENCE, _HEAD), _check_convolution
+        cnn_lstm, _declare(TRAINING, _CONVOLUTION, _RECURRENCE, _HEAD), _check_convolution
     ),
     "cnn-gru": Model(
-        cnn_gru, _declare(_TRAINING, _CONVOLUTION, _RECURRENCE, _HEAD), _check_convolution
+        cnn_gru, _declare(TRAINING, _CONVOLUTION, _RECURRENCE, _HEAD), _check_convolution
     ),
     "complex-cnn-lstm": Model(
         complex_cnn_lstm,
-        _declare(_TRAINING, _BRANCHES, _RECURRENCE, _HEAD),
+        _declare(TRAINING, _BRANCHES, _RECURRENCE, _HEAD),
         _check_recurrent_branches,
     ),
     "composition": Model(

@@ -1,6 +1,7 @@
 """Options that several commands share, and what becomes of them."""
 
 import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,24 +11,61 @@ from ec_sweep import hints
 from ec_sweep.errors import EcsweepError
 
 if TYPE_CHECKING:
+    from ec_sweep.app import Options
     from ec_sweep.membership import Wanted
+    from ec_sweep.own_building import OwnFile
     from ec_sweep.planning import Place
+    from ec_sweep.saving import Keep
     from ec_sweep.sharing import Asked
     from ec_sweep.spec import Request
 
+
+def complete_study(incomplete: str) -> Iterable[tuple[str, str]]:
+    """Return the studies that a shell offers."""
+    from ec_sweep import completing
+
+    return completing.studies(incomplete)
+
+
+def complete_setting(incomplete: str) -> Iterable[str]:
+    """Return what a shell offers for ``--set``."""
+    from ec_sweep import completing
+
+    return completing.settings(incomplete)
+
+
+def complete_dataset(ctx: typer.Context, incomplete: str) -> Iterable[str]:
+    """Return the datasets and sources that a shell offers."""
+    from ec_sweep import completing
+
+    return completing.datasets(incomplete, Path(ctx.params.get("home") or _environment_home()))
+
+
 Home = Annotated[
     Path,
-    typer.Option(envvar="ECSWEEP_HOME", help="Folder that holds mlruns/, data/ and reports/."),
+    typer.Option(
+        metavar="DIR",
+        envvar="ECSWEEP_HOME",
+        help="Folder that holds mlruns/, data/ and reports/. [default: this one]",
+        show_default=False,
+    ),
 ]
 Storage = Annotated[
     str | None,
     typer.Option(
-        envvar="ECSWEEP_STORAGE", help="SQLAlchemy URL of the ledger, instead of the home's."
+        metavar="URL",
+        envvar="ECSWEEP_STORAGE",
+        help="SQLAlchemy URL of the ledger, instead of the home's.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 StudyName = Annotated[
-    str, typer.Argument(metavar="STUDY", help="A study's name, or a path to its YAML file.")
+    str,
+    typer.Argument(
+        metavar="STUDY",
+        help="A study's name, or a path to its YAML file.",
+        autocompletion=complete_study,
+    ),
 ]
 Scale = Annotated[
     Literal["demo", "paper"],
@@ -39,10 +77,23 @@ Seeds = Annotated[
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a value; a list replaces an axis."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a value; a list replaces an axis.",
+        autocompletion=complete_setting,
+    ),
 ]
 Defaults = Annotated[
     bool, typer.Option("--defaults", help="Ignore --seeds and --set of the study's last run.")
+]
+Models = Annotated[
+    Path | None,
+    typer.Option(
+        "--models",
+        metavar="FILE",
+        help="Python file with models of your own, which then may be run.",
+    ),
 ]
 HERE = Path()
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -93,6 +144,18 @@ def _check_home(home: Path, reads: bool) -> None:
         )
 
 
+def know_models(file: Path | None) -> "OwnFile | None":
+    """Know the models of a user's own file, and have advised commands name it; returns it."""
+    from ec_sweep import own_models
+
+    if file is None:
+        return None
+    found = own_models.read(file)
+    own_models.know(found)
+    hints.with_models(str(file))
+    return found
+
+
 def _environment_home() -> Path:
     return Path(os.environ.get("ECSWEEP_HOME") or HERE)
 
@@ -141,6 +204,38 @@ def sharing(workers: int | None, threads: int | None, gpu_share: str, executor: 
     if share and executor == "local":
         asked.check(visible_gpus())
     return asked
+
+
+def running_options(
+    *,
+    workers: int | None,
+    threads: int | None,
+    gpu_share: str,
+    executor: str,
+    address: str | None,
+    gpus: float | None,
+    memory: str | None,
+    artifacts: str | None,
+    retry_failed: bool,
+    checkpoint_every: str,
+    timeout: str | None,
+    silence: str,
+    save_models: "Keep",
+    wait: Callable[[str], None] | None,
+) -> "Options":
+    """Return how a study is to be run; bad values are errors.
+
+    ``wait`` is told what a study waits for that another driver runs; ``None``: it does not wait.
+    """
+    from ec_sweep import app
+    from ec_sweep.attempts import Limits
+
+    shared = sharing(workers, threads, gpu_share, executor)
+    most = None if timeout is None else seconds("--trial-timeout", timeout)
+    limits = Limits(seconds("--checkpoint-every", checkpoint_every), most, save_models)
+    hung = seconds("--silence", silence)
+    wanted = on_cluster(executor, address, gpus, memory, artifacts, shared)
+    return app.Options(shared, executor, retry_failed, limits, hung, wanted, artifacts, wait)
 
 
 def on_cluster(

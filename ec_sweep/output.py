@@ -12,33 +12,52 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ec_sweep import hints, names, tables
+from ec_sweep import columns, hints, names, tables
+from ec_sweep.cards import told
 from ec_sweep.databases import shown
+from ec_sweep.describing import axis_in_words, counts
 from ec_sweep.ec import EcNumber
 from ec_sweep.errors import printable
 from ec_sweep.layouts import Table
 from ec_sweep.mlflow_store import is_local, tracking_uri
 from ec_sweep.paths import Home
-from ec_sweep.plan import shown as in_words
 from ec_sweep.planning import StudyStatus
-from ec_sweep.space import Axis, Choice
+from ec_sweep.recipes import RECIPES
 from ec_sweep.spec import Sampled
 from ec_sweep.stored import SavedModel
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table as RichTable
+
+_ENDLESS = 10_000
+"""Characters that no table is wide."""
 
 
 def print_table(table: Table) -> None:
     """Print a table with caption and notes."""
     with _console() as console:
         console.print(printable(table.caption), markup=False)
-        console.print(tables.terminal(table))
+        for part in _parts(table, console):
+            console.print(part)
         for note in table.notes:
             console.print(printable(note), markup=False)
         if table.files_only:
             same = ", ".join(name for name in table.metrics if name in table.files_only)
             console.print(f"{same} (micro) equal ACC: they stand in the files.", markup=False)
+
+
+def _parts(table: Table, console: "Console") -> "Iterator[RichTable]":
+    """Yield a table, in parts of as many columns as the width holds."""
+    endless = console.options.update(width=_ENDLESS)
+    left = tables.columns_of(table)
+    while left:
+        for count in range(len(left), 0, -1):
+            part = tables.terminal(table, left[:count])
+            if count == 1 or console.measure(part, options=endless).maximum <= console.width:
+                yield part
+                left = left[count:]
+                break
 
 
 def print_claims(table: Table) -> None:
@@ -101,12 +120,6 @@ def print_cells(found: StudyStatus) -> None:
         typer.echo(drawing_in_words(resolved.sampled, len(found.cells)))
 
 
-def counts(found: StudyStatus) -> str:
-    """Return how many cells are in each state."""
-    states = dict.fromkeys(cell.state for cell in found.cells)
-    return ", ".join(f"{found.count(state)} {state.replace('_', ' ')}" for state in states)
-
-
 def outlook(found: StudyStatus) -> str:
     """Say what the next ``ecsweep study`` would run."""
     again = found.count("failed", "not_available")
@@ -118,16 +131,9 @@ def outlook(found: StudyStatus) -> str:
 
 def drawing_in_words(sampled: Sampled, known: int) -> str:
     """Say how many cells have been drawn, how, and from what."""
-    axes = ", ".join(f"{name} {_axis_in_words(axis)}" for name, axis in sampled.axes.items())
+    axes = ", ".join(f"{name} {axis_in_words(axis)}" for name, axis in sampled.axes.items())
     aim = "" if sampled.sampler == "random" else f" to {sampled.direction} {sampled.metric}"
     return f"{known} of {sampled.trials} drawn; {sampled.sampler}{aim}: {axes}."
-
-
-def _axis_in_words(axis: Axis) -> str:
-    if isinstance(axis, Choice):
-        return " or ".join(map(in_words, axis.values))
-    how = " (log)" if axis.log else "" if axis.step is None else f" by {in_words(axis.step)}"
-    return f"{in_words(axis.low)} to {in_words(axis.high)}{how}"
 
 
 def print_card(card: dict[str, Any], class_names: Mapping[EcNumber, str] | None = None) -> None:
@@ -141,14 +147,14 @@ def print_card(card: dict[str, Any], class_names: Mapping[EcNumber, str] | None 
             continue
         if key == "migrations" and not any(value.values()):
             value = None
-        _print_wrapped(f"{title}: {_in_words(value)}")
-        if key == "classes":
+        _print_wrapped(f"{title}: {told(value)}")
+        if key == "classes" and card["name"] in RECIPES:
             meanings = {name: names.name_of(name, class_names) for name in value}
             for name, meaning in meanings.items():
                 if meaning:
                     _print_wrapped(f"    {name:5} {meaning}")
-    for part, counts in card.get("class_counts", {}).items():
-        empty = [label for label, count in counts.items() if not count]
+    for part, held in card.get("class_counts", {}).items():
+        empty = [label for label, count in held.items() if not count]
         if empty:
             _print_wrapped(f"Note: {part} is without {', '.join(empty)}.")
 
@@ -174,39 +180,32 @@ def _file_in_words(file: dict[str, Any]) -> str:
     several = "s" * (file["records"] != 1)
     words = f"{file['file']}: {file['format']}, {file['records']:,} record{several}"
     if file["dropped"]:
-        words += f", of them dropped: {_in_words(file['dropped'])}"
+        words += f", of them dropped: {told(file['dropped'])}"
     if fetched := file.get("fetched"):
         words += f"; fetched {fetched['fetched'][:10]}, release {fetched['release']}"
     return words
 
 
-def _in_words(value: object) -> str:
-    """Return a value of a card as people read it."""
-    if isinstance(value, dict):
-        nested = any(isinstance(inner, dict) for inner in value.values())
-        form = "{} ({})" if nested else "{}: {}"
-        pairs = [form.format(name, _in_words(inner)) for name, inner in value.items()]
-        return ("; " if nested else ", ").join(pairs) or "none"
-    if isinstance(value, list | tuple):
-        many = any(isinstance(inner, dict) for inner in value)
-        return ("; " if many else ", ").join(map(_in_words, value)) or "none"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    return "none" if value is None else str(value)
-
-
 def print_columns(rows: list[dict[str, Any]], keys: list[str], cut: bool = False) -> None:
     """Print rows under each other in columns; the first row holds the headings.
 
-    With ``cut``, lines are cut to the width of a terminal.
+    In a terminal that is too narrow, long fields go on below; with ``cut``,
+    lines are cut to its width.
     """
-    most = shutil.get_terminal_size().columns if cut and sys.stdout.isatty() else None
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     cells = [["" if row[key] is None else printable(str(row[key])) for key in keys] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
-        line = line.rstrip()
-        typer.echo(line if most is None or len(line) <= most else f"{line[: most - 1]}…")
+    for line in (columns.cut if cut else columns.wrapped)(cells, width):
+        typer.echo(line)
+
+
+def next_steps(*commands: tuple[str, str]) -> None:
+    """Say in a terminal which commands may come next, each with what it does.
+
+    A pipe gets results alone.
+    """
+    if sys.stdout.isatty():
+        for what, line in commands:
+            typer.echo(f"{what:7} {line}")
 
 
 def minute(created: str) -> str:
@@ -237,7 +236,9 @@ def print_end(found: StudyStatus, table: Table, files: Sequence[Path], home: Hom
     print_files("Tables", files)
     typer.echo(f"More    {hints.on('report', name)}   (figures, classes, comparisons)")
     place = relative(home.mlflow_db) if is_local(home) else shown(tracking_uri(home))
-    typer.echo(f"Runs    {hints.command('ui')}   ({place})")
+    study, _, scale = name.partition("@")
+    command = hints.command("ui", "--study", study, scale=scale)
+    typer.echo(f"Runs    {command}   ({place})")
 
 
 def print_models(best: Sequence[SavedModel], study: str, scale: str) -> None:

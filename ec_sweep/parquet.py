@@ -28,7 +28,8 @@ class ParquetTable:
             self._file = pq.ParquetFile(path)
         schema = self._file.schema_arrow
         self._places = places(path, schema.names, NAMES, named)
-        needed = ["accession", "sequence"] + ["ec_numbers"] * (not labelled)
+        without = labelled or "label" in named  # classes of the user's own need no EC numbers
+        needed = ["accession", "sequence"] + ["ec_numbers"] * (not without)
         if any(role not in self._places for role in needed):
             raise EcsweepError(
                 f"{path}: Parquet needs the columns Entry, EC number and Sequence. "
@@ -55,6 +56,8 @@ class ParquetTable:
 
         names = self._file.schema_arrow.names
         columns = {role: _bytes(batch.column(names[at])) for role, at in self._places.items()}
+        if "label" in columns:
+            columns.setdefault("ec_numbers", pa.array([b""] * batch.num_rows, pa.binary()))
         columns.setdefault("ec_numbers", pa.nulls(batch.num_rows, pa.binary()))
         return Fields(**columns)
 
@@ -79,7 +82,7 @@ def _reject_wrong_type(path: Path, field: "pa.Field", role: str) -> None:
         kind = kind.value_type
     if role == "ec_numbers" and (types.is_list(kind) or types.is_large_list(kind)):
         kind = kind.value_type
-    if role in ("length", "part", "family") and types.is_integer(kind):
+    if role in ("length", "part", "family", "label") and types.is_integer(kind):
         return
     if not (_is_text(kind) or types.is_null(kind)):
         allowed = {"length": "whole numbers", "ec_numbers": "text or lists of text"}

@@ -62,6 +62,11 @@ class Home:
         return self.data / "sources"
 
     @property
+    def sweeps(self) -> Path:
+        """Sweeps that were given in Python, a file each."""
+        return self.root / "mlruns" / "sweeps"
+
+    @property
     def downloads(self) -> Path:
         """What ``data fetch`` gets, unless ``--out`` says otherwise."""
         return self.data / "downloads"

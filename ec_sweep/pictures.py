@@ -1,18 +1,38 @@
 """Which figures a study's report has, and of what numbers; `ec_sweep.figures` draws them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
-from ec_sweep import analysis, figures, layouts, leakage
+import numpy as np
+
+from ec_sweep import analysis, figures, heatmaps, layouts, leakage
 from ec_sweep.cell import Data
-from ec_sweep.report import Report
+from ec_sweep.report import Report, Row
 from ec_sweep.stored import Measured
 
 _CURVES = ("train_loss", "val_loss", "train_accuracy", "val_accuracy")
 
-Picture = tuple[str, Callable[[], Any]]
-"""A file's name without its suffix, and what draws it."""
+_MOST_VALUES = 40
+"""Of a hyperparameter that goes down or across a heat map; of more nothing can be read."""
+
+
+class Picture(NamedTuple):
+    """A figure that is to be drawn."""
+
+    name: str
+    """Of its files, without suffix."""
+    draw: Callable[[], Any]
+    reading: str
+    """What kind of figure it is and how it is read, in a sentence."""
+
+
+def of_dataset(card: Mapping[str, Any]) -> Picture:
+    """Return how many sequences of each class a dataset has."""
+    name = f"dataset-{card['name']}-{card['fingerprint'][:12]}"
+    title = f"Classes of the dataset {card['name']}, {card['split']} split"
+    draw = partial(figures.class_shares, title, card["class_counts"])
+    return Picture(name, draw, "Sequences of each class, one bar a part of the dataset.")
 
 
 def of_study(
@@ -28,8 +48,10 @@ def of_study(
             for split, by_label in found.items()
         }
         draw = partial(figures.accuracy_by_split, _title(made, ""), splits, interval)
-        yield f"{made.study}-splits", draw
+        reading = f"Test accuracy of each model, one mark a split; bars: {interval}."
+        yield Picture(f"{made.study}-splits", draw, reading)
     for data in made.cards:
+        yield from _grid(made, data)
         yield from _of_data(made, data, best, seed)
 
 
@@ -51,7 +73,50 @@ def _learning(made: Report, tracker: Measured, seed: str) -> Iterator[Picture]:
     if curves:
         by = ", ".join(layouts.heading(axis).lower() for axis in made.axes)
         title = _title(made, seed) + (f", curves by {by}" if by else "")
-        yield f"{made.study}-learning", partial(figures.learning_curves, title, curves)
+        yield Picture(
+            f"{made.study}-learning",
+            partial(figures.learning_curves, title, curves),
+            "Learning curves: loss and accuracy by epoch, validation solid and marked, training "
+            "dashed.",
+        )
+
+
+def _grid(made: Report, data: Data) -> Iterator[Picture]:
+    """Yield accuracy over the two hyperparameters with the most values, panels by the others.
+
+    Nothing of a study that varies in one alone, or has values for half of the places or less.
+    """
+    rows = [row for row in made.rows if row.data == data and "test_accuracy" in row.metrics]
+    axes = [axis for axis in made.axes if axis not in ("dataset", "split")]
+    values = {a: list(dict.fromkeys(layouts.values_of(row, [a])[0] for row in rows)) for a in axes}
+    ranked = sorted((a for a in axes if len(values[a]) > 1), key=lambda a: -len(values[a]))
+    if made.metric or len(ranked) < 2 or len(values[ranked[0]]) > _MOST_VALUES:
+        return  # what a sampler drew has hardly two points in a line
+    down, across, *others = ranked
+    panels: dict[str, list[Row]] = {}
+    for row in rows:
+        label = ", ".join(
+            f"{layouts.heading(axis).lower()} {value}"
+            for axis, value in zip(others, layouts.values_of(row, others), strict=True)
+        )
+        panels.setdefault(label, []).append(row)
+    places = len(values[down]) * len(values[across])
+    if 2 * len(rows) <= places * len(panels):
+        return
+    grids = []
+    for label, some in panels.items():
+        accuracies = np.full((len(values[down]), len(values[across])), np.nan)
+        for row in some:
+            at = layouts.values_of(row, [down, across])
+            place = values[down].index(at[0]), values[across].index(at[1])
+            accuracies[place] = row.metrics["test_accuracy"]
+        grids.append(heatmaps.Grid(label, values[down], values[across], accuracies))
+    suffix, which = _which(data, made)
+    headings = layouts.heading(down), layouts.heading(across)
+    draw = partial(heatmaps.accuracy_grids, _title(made, which), *headings, grids)
+    mean = ", mean over the seeds" if any(row.n > 1 for row in rows) else ""
+    reading = f"Heat map of the grid: test accuracy{mean}, by colour and number."
+    yield Picture(f"{made.study}-grid{suffix}", draw, reading)
 
 
 def _of_data(
@@ -78,10 +143,18 @@ def _of_data(
         seconds = "Training time (seconds an epoch)"
         title = _title(made, which)
         draw: Callable[[], Any] = partial(figures.accuracy_over_time, title, points, seconds)
-        yield f"{made.study}-time{suffix}", draw
+        reading = (
+            "Test accuracy against training time: filled models are on the Pareto front, than "
+            "which none is both faster and more accurate."
+        )
+        yield Picture(f"{made.study}-time{suffix}", draw, reading)
     if matrices:
         draw = partial(figures.confusion_matrices, _title(made, which + seed), matrices)
-        yield f"{made.study}-confusion{suffix}", draw
+        reading = (
+            "Confusion matrix of the best cell of each model by validation accuracy: true classes "
+            "down, predicted ones across."
+        )
+        yield Picture(f"{made.study}-confusion{suffix}", draw, reading)
 
 
 def _which(data: Data, made: Report) -> tuple[str, str]:

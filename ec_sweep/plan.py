@@ -9,6 +9,7 @@ import numpy as np
 
 from ec_sweep.datasets import Dataset
 from ec_sweep.ledger import Attempt, State, state_of
+from ec_sweep.own_models import file_of
 from ec_sweep.saving import About, Keep
 from ec_sweep.spec import Cell, Data
 from ec_sweep.versions import code_version
@@ -53,6 +54,7 @@ class Plan:
             seed=cell.seed,
             keep=keep,
             ecsweep=code_version(),
+            own=file_of(cell.model),
         )
 
 
@@ -63,6 +65,15 @@ def shown(value: object) -> str:
     if isinstance(value, list | tuple):
         return "-".join(map(shown, value))
     return str(value)
+
+
+def size(count: float) -> str:
+    """Return bytes as people say them: 950 kB, 1.2 GB."""
+    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= unit:
+            number = count / unit
+            return f"{number:.1f} {name}" if number < 10 else f"{number:,.0f} {name}"
+    return f"{count:.0f} bytes"
 
 
 def cells_to_run(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ec_sweep import cell_data, hints, machine, sampling, spec
+from ec_sweep import cell_data, hints, machine, own_models, recalling, sampling, spec
 from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError, nearest
 from ec_sweep.experiments import find_tracker
@@ -107,7 +107,7 @@ class Resolved:
             varied = {name: found for name, found in ends.items() if len(found) > 1}
             return Plan(self.name, self.cells, self.datasets, varied or ends)
         values = {
-            name: list(dict.fromkeys(_value(cell, name) for cell in self.cells))
+            name: list(dict.fromkeys(value for cell in self.cells for value in _values(cell, name)))
             for name in self.sweep.axes
         }
         varied = {name: found for name, found in values.items() if len(found) > 1}
@@ -145,18 +145,6 @@ class StudyStatus:
         """Count the cells in these states."""
         return sum(cell.state in states for cell in self.cells)
 
-    def seconds_left(self, workers: int) -> float | None:
-        """Estimate the time to run what is left from earlier cells, ``None`` without any."""
-        times = [
-            attempt.seconds
-            for cell in self.cells
-            for attempt in cell.attempts
-            if attempt.state == "complete" and attempt.seconds is not None
-        ]
-        if not times:
-            return None
-        return sum(times) / len(times) * self.left / workers
-
     def to_json(self) -> dict[str, Any]:
         """Return what ``plan --json`` and ``status --json`` print."""
         sampled = self.resolved.sampled
@@ -184,7 +172,7 @@ def sweep_files() -> dict[str, Path]:
                 sweep = spec.load(path)
                 name, table = sweep.study, sweep.table
             except EcsweepError:
-                name, table = path.stem, None
+                name, table = recalling.study_of(path) or path.stem, None
             tables.setdefault(name, table)
             other = found.setdefault(name, path)
             if other != path and other.parent == folder:
@@ -207,7 +195,7 @@ def name_of(home: Home, study: str) -> str:
 def load_sweep(home: Home, study: str) -> tuple[Path, Sweep]:
     """Return the file of a study and what it says; advised commands name it as it is given."""
     path = find_sweep(study, home)
-    sweep = spec.load(path)
+    sweep = recalling.load(home, path)
     if is_path(study):
         hints.by_path(sweep.study, study)
     return path, sweep
@@ -289,6 +277,7 @@ def _last_request(place: Place, sweep: Sweep, scale: str) -> Request | None:
 def check_runnable(resolved: Resolved) -> None:
     """Raise an error when a study cannot run for want of what only the user can give."""
     machine.check_backend()
+    own_models.check_allowed(cell.model for cell in resolved.examples)
     sampling.check_sampler(resolved.sweep.sampler)
     cell_data.check_built(resolved.missing, resolved.request.scale)
 
@@ -321,15 +310,16 @@ def plan_document(resolved: Resolved) -> dict[str, Any]:
         "table": resolved.sweep.table,
         "timing": resolved.sweep.timing,
         "axes": list(resolved.plan.axes),
-        "source": _source(resolved),
+        "source": source_of(resolved),
         "file": str(resolved.file) if resolved.file else None,
+        **own_models.document(cell.model for cell in resolved.examples),
         "request": {"seeds": request.seeds, "set": dict(request.overrides)},
         "cells": [sampling.document(cell, resolved.datasets) for cell in resolved.cells],
         **drawing,
     }
 
 
-def _source(resolved: Resolved) -> str:
+def source_of(resolved: Resolved) -> str:
     """Say on what data, and how much of it, the cells are trained."""
     data = cell_data.in_words(resolved.datasets, resolved.examples)
     scale, overrides = resolved.request.scale.capitalize(), resolved.request.overrides
@@ -341,6 +331,7 @@ def _as_yaml(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _value(cell: Cell, name: str) -> Any:
-    own: Mapping[str, Any] = {"model": cell.model, "dataset": cell.dataset, "split": cell.split}
-    return own[name] if name in own else getattr(cell.hyperparameters, name)
+def _values(cell: Cell, name: str) -> list[Any]:
+    """Return a cell's value of a name, none where only another model has it."""
+    holder = cell if name in ("model", "dataset", "split") else cell.hyperparameters
+    return [getattr(holder, name)] if hasattr(holder, name) else []

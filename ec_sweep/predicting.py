@@ -1,11 +1,12 @@
 """Classifying sequences as they come: a row of the table for every entry, in order."""
 
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -39,25 +40,59 @@ def classify(
     *,
     batch_size: int,
     top: int | None = None,
+    as_json: bool = False,
     show: Callable[[Tally], None] = lambda _: None,
 ) -> Tally:
-    """Write a table of all entries, of which one batch is held in memory at a time."""
+    """Write a table of all entries, of which one batch is held in memory at a time.
+
+    A line for each, tab-separated, or one JSON document.
+    """
     tally, shown, start = Tally(), 0.0, time.monotonic()
-    out.write(_line(header(classifier.about, top)))
+    about, columns = classifier.about, header(classifier.about, top)
+    out.write(_opening(about) if as_json else _line(columns))
     entries = iter(entries)
     while batch := list(islice(entries, batch_size)):
         for entry, row in zip(batch, _rows(batch, classifier, batch_size, top), strict=True):
-            flags = _flags(entry, classifier.about)
+            flags = _flags(entry, about)
             tally.flagged.update(flags)
-            out.write(_line([entry.id, *row, ",".join(flags)]))
+            if as_json:
+                first = not tally.sequences and entry is batch[0]
+                one = _document(entry.id, row, flags, about.classes, top)
+                out.write(f"{'' if first else ','}\n{json.dumps(one)}".encode())
+            else:
+                out.write(_line([entry.id, *row, ",".join(flags)]))
         tally.sequences += len(batch)
         tally.seconds = time.monotonic() - start
         if tally.seconds - shown >= _EVERY:
             out.flush()
             show(tally)
             shown = tally.seconds
+    if as_json:
+        out.write(b"\n]}\n")
     out.flush()
     return tally
+
+
+def _opening(about: About) -> bytes:
+    """Return how a JSON document begins: the model, and the list of the sequences."""
+    model = {
+        "model": about.model, "study": about.study, "cell": about.cell,
+        "dataset": dict(about.dataset), "classes": list(about.classes),
+    }  # fmt: skip
+    return f'{{"model": {json.dumps(model)}, "sequences": ['.encode()
+
+
+def _document(
+    name: str, row: Sequence[str], flags: Sequence[str], classes: Sequence[str], top: int | None
+) -> dict[str, Any]:
+    """Return an entry of a JSON document, made of the same fields as a line of the table."""
+    found = row[1:] if top is None else row[1::2]
+    named = classes if top is None else row[0::2]
+    probabilities = {label: float(text) for label, text in zip(named, found, strict=True) if text}
+    return {
+        "id": name, "predicted": row[0] or None,
+        "probabilities": probabilities, "flags": list(flags),
+    }  # fmt: skip
 
 
 def header(about: About, top: int | None) -> list[str]:

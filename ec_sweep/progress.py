@@ -1,5 +1,6 @@
 """What a study shows while it runs: a live display in a terminal, plain lines elsewhere."""
 
+import os
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -15,6 +16,10 @@ from ec_sweep.spec import Cell
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.text import Text
+
+_NARROW = 60
+"""Columns of a terminal below which less is shown."""
 
 
 @dataclass
@@ -30,8 +35,17 @@ class _Trial:
 class Progress(ABC):
     """Counts cells and estimates the time left; subclasses show it."""
 
-    def __init__(self, total: int, done: int, slots: int, label: Callable[[Cell], str]) -> None:
+    def __init__(
+        self,
+        total: int,
+        done: int,
+        slots: int,
+        label: Callable[[Cell], str],
+        verbose: bool = False,
+    ) -> None:
+        """Show so many cells, of which some are done; each epoch has a line if ``verbose``."""
         self._total, self._done, self._slots, self._label = total, done, slots, label
+        self._verbose = verbose
         self._failed = 0
         self._start = time.monotonic()
         self._running: dict[str, _Trial] = {}
@@ -52,6 +66,8 @@ class Progress(ABC):
         """Show the metrics of an epoch."""
         trial = self._running[str(cell.id)]
         trial.epoch, trial.metrics = epoch, metrics
+        if self._verbose:
+            self.note(of_epoch(cell, epoch, metrics))
 
     def ended(self, cell: Cell, result: Result) -> None:
         """Show how an attempt ended."""
@@ -107,6 +123,18 @@ class PlainProgress(Progress):
         )
 
 
+class QuietProgress(Progress):
+    """Nothing but the cells that went wrong, on stderr."""
+
+    def note(self, text: str) -> None:
+        """Say nothing: see `Progress`."""
+
+    def _show_ended(self, trial: _Trial, result: Result, seconds: float) -> None:  # noqa: ARG002 - of `Progress`
+        if result.outcome in ("failed", "not_available"):
+            line = f"{trial.cell.id}  {self._label(trial.cell)}  {outcome(result)}"
+            print(printable(line), file=sys.stderr, flush=True)
+
+
 class LiveProgress(Progress):
     """A table of the running cells under a bar, redrawn in place."""
 
@@ -117,8 +145,9 @@ class LiveProgress(Progress):
         slots: int,
         label: Callable[[Cell], str],
         console: "Console",
+        verbose: bool = False,
     ) -> None:
-        super().__init__(total, done, slots, label)
+        super().__init__(total, done, slots, label, verbose)
         self._console = console
 
     @contextmanager
@@ -152,27 +181,40 @@ class LiveProgress(Progress):
         from rich.table import Table
         from rich.text import Text
 
+        narrow = self._console.width < _NARROW
         failed = f" · {self._failed} failed" if self._failed else ""
+        running = "" if narrow else f" · {len(self._running)} running"
         head = Table.grid(padding=(0, 1))
-        head.add_row(
-            ProgressBar(total=self._total, completed=self._done, width=16),
-            Text(
-                f"{self._done}/{self._total} cells{failed} · {len(self._running)} running · "
-                f"{self._elapsed()} · {self._left()} left"
-            ),
+        words = Text(
+            f"{self._done}/{self._total} cells{failed}{running} · "
+            f"{self._elapsed()} · {self._left()} left"
         )
+        bar = ProgressBar(total=self._total, completed=self._done, width=16)
+        head.add_row(*([words] if narrow else [bar, words]))
         rows = Table.grid(padding=(0, 2))
-        for trial in list(self._running.values()):  # another thread draws
-            epochs = trial.cell.declared.get("epochs", 1)  # an estimator is fitted at once
-            accuracy = trial.metrics.get("val_accuracy")
-            rows.add_row(
-                Text(self._label(trial.cell)),
-                Text(f"epoch {trial.epoch}/{epochs}" if trial.epoch else "starting", "cyan"),
-                Text("" if accuracy is None else f"val accuracy {accuracy:.3f}"),
-                Text(duration(time.monotonic() - trial.started), "dim"),
-                Text(printable(trial.node), "dim"),
-            )
+        lines = [self._fields(trial, narrow) for trial in list(self._running.values())]
+        others = [max(map(len, column)) + 2 for column in zip(*lines, strict=True)][1:]
+        room = max(8, self._console.width - sum(others))
+        for label, *fields in lines:
+            label.truncate(room, overflow="ellipsis")
+            rows.add_row(label, *fields)
         return Group(head, *self._nodes(), rows)
+
+    def _fields(self, trial: _Trial, narrow: bool) -> "list[Text]":
+        """Return what is shown of a running cell, which another thread draws."""
+        from rich.text import Text
+
+        epochs = trial.cell.declared.get("epochs", 1)  # an estimator is fitted at once
+        accuracy = trial.metrics.get("val_accuracy")
+        epoch = f"{trial.epoch}/{epochs}" if narrow else f"epoch {trial.epoch}/{epochs}"
+        fields = [
+            Text(self._label(trial.cell)),
+            Text(epoch if trial.epoch else "starting", "cyan"),
+            Text("" if accuracy is None else f"val accuracy {accuracy:.3f}"),
+            Text(duration(time.monotonic() - trial.started), "dim"),
+            Text(printable(trial.node), "dim"),
+        ]
+        return [fields[0], fields[1], fields[3]] if narrow else fields
 
     def _nodes(self) -> "list[RenderableType]":
         """Return a line with the cells of each node, where there is a cluster."""
@@ -185,16 +227,36 @@ class LiveProgress(Progress):
 
 
 @contextmanager
-def progress(total: int, done: int, slots: int, label: Callable[[Cell], str]) -> Iterator[Progress]:
-    """Yield the display that suits where the output goes."""
-    if not sys.stdout.isatty():
-        yield PlainProgress(total, done, slots, label)
+def progress(
+    total: int,
+    done: int,
+    slots: int,
+    label: Callable[[Cell], str],
+    *,
+    quiet: bool = False,
+    verbose: bool = False,
+) -> Iterator[Progress]:
+    """Yield the display that suits where the output goes, and how much of it is wanted."""
+    if quiet:
+        yield QuietProgress(total, done, slots, label)
+        return
+    if not sys.stdout.isatty() or os.environ.get("TERM", "").lower() in ("dumb", "unknown"):
+        yield PlainProgress(total, done, slots, label, verbose)
         return
     from rich.console import Console
 
-    live = LiveProgress(total, done, slots, label, Console(highlight=False))
+    live = LiveProgress(total, done, slots, label, Console(highlight=False), verbose)
     with live.shown():
         yield live
+
+
+def of_epoch(cell: Cell, epoch: int, metrics: Mapping[str, float]) -> str:
+    """Return the metrics of an epoch in a line."""
+    named = {name.replace("_", " "): value for name, value in metrics.items()}
+    seconds = named.pop("epoch seconds", None)
+    words = [f"{name} {value:.4f}" for name, value in named.items()]
+    words += [] if seconds is None else [f"{seconds:.1f} s"]
+    return f"{cell.id}  epoch {epoch}: {', '.join(words)}"
 
 
 def _on(node: str) -> str:

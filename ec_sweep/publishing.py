@@ -1,12 +1,7 @@
 """The files of a report: every table and figure of a study, the paper's tables, the claims."""
 
-import json
 import math
-import multiprocessing
-import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,6 +15,7 @@ from ec_sweep import (
     figures,
     layouts,
     leakage,
+    page,
     pictures,
     published,
     report,
@@ -29,13 +25,14 @@ from ec_sweep import (
 from ec_sweep.errors import EcsweepError
 from ec_sweep.hints import command
 from ec_sweep.layouts import Table
-from ec_sweep.machine import usable_cores
-from ec_sweep.paths import write_atomically
+from ec_sweep.mlflow_store import LOCAL_UI
+from ec_sweep.pictures import Picture
 from ec_sweep.report import Report, Row
 from ec_sweep.stored import Measured
+from ec_sweep.writing import PAGE, Writer
 
-FORMATS = (*tables.FORMATS, *drawing.FORMATS)
-DEFAULT_FORMATS = (*tables.FORMATS, "svg")
+FORMATS = (*tables.FORMATS, *drawing.FORMATS, PAGE)
+DEFAULT_FORMATS = (*tables.FORMATS, "svg", PAGE)
 PAPER_TABLES = range(1, 8)
 _MOST_PAIRS = 60
 """Comparisons that are worth a page; more are for programs, in CSV alone."""
@@ -51,17 +48,22 @@ class Publisher:
     """Writes what has been run at one scale into a folder."""
 
     def __init__(
-        self, trackers: Mapping[str, Measured], scale: str, formats: Sequence[str], folder: Path
+        self,
+        trackers: Mapping[str, Measured],
+        scale: str,
+        formats: Sequence[str],
+        folder: Path,
+        mlflow: str = LOCAL_UI,
     ) -> None:
-        self._trackers, self.scale = trackers, scale
-        self._formats, self._folder = formats, folder
+        self._trackers, self.scale, self._mlflow = trackers, scale, mlflow
+        self._writer = Writer(folder, formats)
         self._made: dict[str, Report] = {}
-        self._pool: ProcessPoolExecutor | None = None
-        self._drawings: list[Future[list[Path]]] = []
         self.problems: dict[str, str] = {}
         """Of the studies whose report cannot be made, why."""
         self.left_out: dict[str, str] = {}
         """Of the studies with too many rows, what their reports do not show."""
+        self.missing: dict[str, str] = {}
+        """Of the tables that cannot be made yet, which studies they need."""
 
     @cached_property
     def reports(self) -> dict[str, Report]:
@@ -89,21 +91,24 @@ class Publisher:
     def everything(self) -> Iterator[tuple[str, list[Path]]]:
         """Write all that there is; yields what was written, or in words why it was not."""
         works: dict[str, Callable[[], list[Path]]] = {
-            study: partial(self.study, study) for study in self.reports
+            study: partial(self._study, study) for study in self.reports
         }
         for number in PAPER_TABLES:
             works[f"Table {number}"] = partial(self._files_of_table, number)
-        works["Claims"] = lambda: self.claims()[1]
+        works["Claims"] = lambda: self._claims()[1]
         yield from ((problem, []) for problem in self.problems.values())
-        with self._drawing_beside():
+        with self._writer.drawing_beside():
             for name, work in works.items():
                 try:
                     yield name, work()
                 except MissingStudyError as missing:
+                    self.missing[name] = str(missing)
                     yield str(missing), []
                 except EcsweepError as error:
                     self.problems[name] = str(error)
                     yield str(error), []
+        if self._writer.for_page:
+            yield "Page", self._page("report", [*self._writer.parts], [*self.reports])
 
     def table(self, study: str) -> Table:
         """Return a study's own table: by split where it has several, else by its axes."""
@@ -115,13 +120,17 @@ class Publisher:
         """Write a study's own table and its provenance."""
         made = self.report(study)
         table, texts = self.table(study), {"csv": tables.tidy_csv(made)}
-        files = self._write(study, table, made.provenance, texts)
+        write = partial(self._writer.table, study)
+        files = write(study, table, made.provenance, texts)
         if len(made.splits) > 1:
-            files += self._write(f"{study}-splits", table, made.provenance, csv_only=True)
+            files += write(f"{study}-splits", table, made.provenance, csv_only=True)
         return files
 
     def study(self, study: str) -> list[Path]:
         """Write everything that there is of a study: tables, comparisons, classes, figures."""
+        return self._study(study) + self._page(study, [study], [study])
+
+    def _study(self, study: str) -> list[Path]:
         made, tracker = self.report(study), self._trackers[study]
         loaded: dict[str, analysis.Predictions] = {}
 
@@ -138,16 +147,26 @@ class Publisher:
         classes = supplement.per_class_table(some, best)
         texts = {"csv": tables.classes_csv(study, looked_at.values())}
         first = {analysis.label_of(made, row): row.runs[min(row.runs)] for row in some.rows}
-        files += self._write(f"{study}-classes", classes, self._of_runs(study, first), texts)
+        write = partial(self._writer.table, study)
+        files += write(f"{study}-classes", classes, self._of_runs(study, first), texts)
         if compared:
             table = supplement.comparison_table(some, compared)
             runs = {analysis.label_of(made, row): row.runs for row in some.rows}
             many = len(compared) > _MOST_PAIRS
             origin = self._of_runs(study, runs)
-            files += self._write(f"{study}-comparisons", table, origin, csv_only=many)
-        for name, draw in pictures.of_study(some, tracker, best) if self._draws else ():
-            files += self._draw(name, draw)
+            files += write(f"{study}-comparisons", table, origin, csv_only=many)
+        if self._writer.draws:
+            for card in made.cards.values():
+                files += self._dataset(card)
+            for picture in pictures.of_study(some, tracker, best):
+                files += self._writer.figure(study, picture)
         return files
+
+    def _dataset(self, card: Mapping[str, Any]) -> list[Path]:
+        """Draw the classes of a dataset, once."""
+        picture = pictures.of_dataset(card)
+        drawn = self._writer.part(page.DATA).figures
+        return [] if picture.name in drawn else self._writer.figure(page.DATA, picture)
 
     def _looked_at(self, made: Report) -> Report:
         """Return the rows with results, of too many the best and the best of each model.
@@ -173,36 +192,47 @@ class Publisher:
         Raises:
             MissingStudyError: a study that it is made of has not been run at this scale.
         """
+        table, files = self._paper_table(number)
+        study, _ = evidence.class_card(self.reports) or ("", {})
+        studies = [study] if number == 1 else published.STUDIES[number]
+        return table, files + self._page(f"table{number}", [page.paper_part(number)], studies)
+
+    def _paper_table(self, number: int) -> tuple[Table, list[Path]]:
         if number == 1:
             return self._classes()
         missing = [name for name in published.STUDIES[number] if name not in self.reports]
         if missing:
             raise self._missing(f"Table {number}", missing)
         found = [self.reports[name] for name in published.STUDIES[number]]
-        title = "Combined models" if number == 7 else found[0].title
-        made = report.joined(found, title, number)
+        made = report.joined(found, page.paper_title(number, found[0]), number)
         table = layouts.paper_table(made)
-        files = self._write(f"table{number}", table, made.provenance)
+        write = partial(self._writer.table, page.paper_part(number))
+        files = write(f"table{number}", table, made.provenance)
         if number in (5, 6, 7):
             baselines, cells = self._baselines(made)
             extended = supplement.extended_table(made, baselines)
             origin = made.provenance | {"cells": made.provenance["cells"] | cells}
-            files += self._write(f"table{number}-extended", extended, origin)
+            files += write(f"table{number}-extended", extended, origin)
         return table, files
 
     def _files_of_table(self, number: int) -> list[Path]:
-        return self.paper_table(number)[1]
+        return self._paper_table(number)[1]
 
     def claims(self) -> tuple[list[Table], list[Path]]:
         """Check the paper's conclusions against the runs and against its own tables."""
+        checked, files = self._claims()
+        return checked, files + self._page("claims", [page.CLAIMS], [])
+
+    def _claims(self) -> tuple[list[Table], list[Path]]:
         changed = [name for name, made in self.reports.items() if made.changed]
         verdicts, split = claims.from_runs(self.reports), evidence.judged_split(self.reports)
         ours = supplement.claims_table(verdicts, self.scale, split, changed)
         printed = supplement.claims_table(claims.from_print(), None)
         used = {name for names in evidence.STUDIES.values() for name in names}
         origin = {n: made.provenance for n, made in self.reports.items() if n in used}
-        files = self._write("claims", ours, {"scale": self.scale, "studies": origin})
-        files += self._write("claims-printed", printed, None)
+        write = partial(self._writer.table, page.CLAIMS)
+        files = write("claims", ours, {"scale": self.scale, "studies": origin})
+        files += write("claims-printed", printed, None)
         return [ours, printed], files
 
     def _classes(self) -> tuple[Table, list[Path]]:
@@ -223,8 +253,13 @@ class Publisher:
         }
         samples = {_ordinal(n): sample for n, sample in enumerate(card["samples"], 1)}
         title = f"Figure 4. Classes of the training samples ({self.scale} scale)"
-        files = self._write("table1", table, origin)
-        return table, files + self._draw("figure4", partial(figures.class_shares, title, samples))
+        picture = Picture(
+            "figure4",
+            partial(figures.class_shares, title, samples),
+            "Sequences of each class, one bar a training sample.",
+        )
+        files = self._writer.table(page.paper_part(1), "table1", table, origin)
+        return table, files + self._writer.figure(page.paper_part(1), picture)
 
     def _baselines(self, made: Report) -> tuple[list[Row], dict[str, Any]]:
         """Return the baselines trained and tested on a table's very sequences, and their cells."""
@@ -237,79 +272,28 @@ class Publisher:
         cells = baselines.provenance["cells"]
         return rows, {cell: o for cell, o in cells.items() if o["params"] in params}
 
-    @property
-    def _draws(self) -> list[str]:
-        return [kind for kind in self._formats if kind in drawing.FORMATS]
+    def _page(self, name: str, parts: Sequence[str], studies: Sequence[str]) -> list[Path]:
+        """Write some of what has been made as one page, where that is asked for.
 
-    def _draw(self, name: str, make: Callable[[], Any]) -> list[Path]:
-        """Draw a figure where one of its formats is asked for."""
-        if not self._draws:
+        ``studies`` are those whose datasets it tells of.
+        """
+        if not self._writer.for_page:
             return []
-        path = self._folder / name
-        if self._pool is None:
-            return _draw(make, path, self._draws)
-        self._drawings.append(self._pool.submit(_draw, make, path, self._draws))
-        return [path.with_name(f"{name}.{kind}") for kind in self._draws]
-
-    @contextmanager
-    def _drawing_beside(self) -> Iterator[None]:
-        """Draw in other processes meanwhile: figures take longer than all the rest."""
-        context = multiprocessing.get_context("spawn")
-        workers = min(usable_cores(), 4)
-        with ProcessPoolExecutor(workers, context, _ignore_interrupts) as self._pool:
-            try:
-                yield
-                for drawing in self._drawings:
-                    drawing.result()
-            finally:
-                self._pool.shutdown(cancel_futures=True)
-                self._pool = None
+        files = [f for s in studies for c in self._made[s].cards.values() for f in self._dataset(c)]
+        shown = {name: self._writer.part(name) for name in [page.DATA, *parts]}
+        said = [*self.problems.values(), *self.missing.values()]
+        said += [text for study, text in self.left_out.items() if study in studies]
+        text = page.render(name, self.scale, shown, self._made, studies, said, self._mlflow)
+        return [*files, self._writer.text(f"{name}.html", text)]
 
     def _of_runs(self, study: str, runs: Mapping[str, Any]) -> dict[str, Any]:
         return {"study": study, "scale": self.scale, "runs": runs}
-
-    def _write(
-        self,
-        name: str,
-        table: Table,
-        provenance: Mapping[str, Any] | None,
-        instead: Mapping[str, str] | None = None,
-        *,
-        csv_only: bool = False,
-    ) -> list[Path]:
-        """Write a table in each format, with texts that stand in for its own, and provenance."""
-        kinds = [kind for kind in self._formats if kind in tables.FORMATS]
-        texts = {
-            tables.SUFFIXES[kind]: (instead or {}).get(kind) or tables.render(table, kind)
-            for kind in kinds
-            if kind == "csv" or not csv_only
-        }
-        if provenance is not None:
-            texts[".provenance.json"] = json.dumps(provenance, indent=1) + "\n"
-        files = []
-        for suffix, text in texts.items():
-            path = self._folder / f"{name}{suffix}"
-            try:
-                write_atomically(path, text)
-            except OSError as error:
-                raise EcsweepError(f"{path}: cannot be written ({error.strerror}).") from error
-            files.append(path)
-        return files
 
     def _missing(self, what: str, studies: Sequence[str]) -> MissingStudyError:
         return MissingStudyError(
             f"{what} needs {' and '.join(studies)}, not run at {self.scale} scale. "
             f"Run: {command('study', *studies, scale=self.scale)}"
         )
-
-
-def _draw(make: Callable[[], Any], path: Path, kinds: Sequence[str]) -> list[Path]:
-    return drawing.save(make(), path, kinds)
-
-
-def _ignore_interrupts() -> None:
-    """Leave Ctrl-C to the parent, which ends its drawers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _sequences(made: Report, row: Row) -> tuple[Any, ...]:

@@ -40,14 +40,14 @@ class Drawing:
 class Recipe:
     """How records become the classes and parts of a dataset."""
 
-    label: Callable[[tuple[EcNumber, ...]], Label]
-    """Of a protein's EC numbers."""
+    label: Callable[[tuple[EcNumber, ...]], Label] | None
+    """Of a protein's EC numbers; ``None``: its class is the one that its source names."""
     classes: tuple[str, ...] | None = None
     """Fixed classes; ``None`` where they are those found with enough support."""
     balanced_to: str | None = None
     """The class to whose number the others are down-sampled in each part."""
     smallest_class: int = 5
-    """Proteins that a class needs not to be left out."""
+    """Proteins that a class needs not to be left out: each part is to have one."""
     embedded_drawing: Drawing | None = None
     """What is drawn of the embedded sample."""
 
@@ -87,6 +87,9 @@ def _ec37(numbers: tuple[EcNumber, ...]) -> Label:
     }
     return Label(found.pop(), cases=tuple(name for name, met in cases.items() if met))
 
+
+OWN = Recipe(None)
+"""Of a dataset under a name of the user's own: the classes that a column of the source names."""
 
 RECIPES = {
     # Paper 3.1, dataset 1: both groups split 6:2:2, then enzymes drawn down to the non-enzymes.

@@ -42,6 +42,7 @@ class Checked:
     """`DIGEST` bytes of each sequence."""
     part: "pa.Array | None"
     family: "pa.Array | None"
+    label: "pa.Array | None"
     dropped: Counter[str]
     migrated: Counter[Migrated]
     """How many records had their EC numbers changed, by what became of them."""
@@ -140,6 +141,7 @@ def check(fields: Fields, numbers: Numbers) -> Checked:
         digest=digests(sequence),
         part=_names(fields.part, mask),
         family=_names(fields.family, mask),
+        label=_names(fields.label, mask),
         dropped=dropped,
         migrated=text.migrated(good),
     )

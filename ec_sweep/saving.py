@@ -15,10 +15,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ec_sweep import hyperparameters
+from ec_sweep import hyperparameters, own_models
 from ec_sweep.errors import EcsweepError, printable
 from ec_sweep.hyperparameters import Hyperparameters
-from ec_sweep.models import MODELS
+from ec_sweep.models import MODELS, hyperparameters_of
+from ec_sweep.own_building import OwnFile
 from ec_sweep.paths import open_atomically, write_atomically
 
 Array = npt.NDArray[Any]
@@ -27,6 +28,8 @@ Keep = Literal["best", "all", "none"]
 
 _FORMAT = 1
 _DOCUMENT, _WEIGHTS = "model.json", "weights.npz"
+_OWN = "own_models.py"
+"""The user's file as it was when the model was trained, where the model stands in one."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class About:
     keep: Keep
     ecsweep: str
     """The version that trained it."""
+    own: OwnFile | None = None
+    """The user's file that the model stands in; ``None``: it comes with ecsweep."""
     val_accuracy: float = float("nan")
     """By which the best is told, as in samplers: after the last epoch."""
     test_accuracy: float = float("nan")
@@ -70,6 +75,8 @@ def write(folder: Path, about: About, weights: Sequence[Array]) -> None:
     """Write a model into a folder; it is there when its document is, which comes last."""
     with open_atomically(folder / _WEIGHTS) as file:
         np.savez(file, *weights)
+    if about.own:
+        write_atomically(folder / _OWN, about.own.text)
     write_atomically(folder / _DOCUMENT, json.dumps(_document(about), indent=1))
 
 
@@ -92,6 +99,11 @@ def save(
         write(folder, about, weights())
 
 
+def own_file(folder: Path) -> Path:
+    """Return where the model in a folder has its copy of the user's file."""
+    return folder / _OWN
+
+
 def exists(folder: Path) -> bool:
     """Say whether a folder holds a model."""
     return (folder / _DOCUMENT).exists()
@@ -111,6 +123,10 @@ def read_about(folder: Path) -> About:
                 f"{path}: it was saved by another ecsweep ({document['ecsweep']}, format "
                 f"{document['format']}); this one reads format {_FORMAT}. Install that one."
             )
+        if "own" in document:
+            text = (folder / _OWN).read_bytes().decode()
+            document["own"] = OwnFile(document["own"], text)
+            own_models.know(document["own"])
         return _about(document)
     except OSError as error:
         raise EcsweepError(f"{path}: cannot be read ({error.strerror}).") from error
@@ -139,7 +155,9 @@ def _document(about: About) -> dict[str, Any]:
     declared = MODELS[about.model].hyperparameters
     values = {name: getattr(about.hyperparameters, name) for name in sorted(declared)}
     fields = {field.name: getattr(about, field.name) for field in dataclasses.fields(about)}
-    return {"format": _FORMAT, **fields, "hyperparameters": values}
+    own = {"own": fields.pop("own").name} if about.own else {}
+    fields.pop("own", None)
+    return {"format": _FORMAT, **fields, **own, "hyperparameters": values}
 
 
 def _about(document: dict[str, Any]) -> About:
@@ -152,4 +170,5 @@ def _about(document: dict[str, Any]) -> About:
         for name, value in document.pop("hyperparameters").items()
     }
     classes = tuple(document.pop("classes"))
-    return About(hyperparameters=Hyperparameters(**values), classes=classes, **document)
+    known = hyperparameters_of(model, values)
+    return About(hyperparameters=known, classes=classes, **document)

@@ -19,7 +19,8 @@ class ProteinClassifier(PythonModel):
         """Read the weights."""
         from ec_sweep import serving
 
-        self._model = serving.load(Path(context.artifacts["model"]))
+        # Who has MLflow load a model has it run this script of the model's, too.
+        self._model = serving.load(Path(context.artifacts["model"]), trusted=True)
 
     def predict(
         self,

@@ -1,7 +1,11 @@
 """A saved model brought back to predict, in this process and behind MLflow's server alike."""
 
 import os
-from collections.abc import Callable
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ from ec_sweep import baselines, encoding, saving, sequences
 from ec_sweep.encoding import Tokens
 from ec_sweep.errors import EcsweepError
 from ec_sweep.models import MODELS
+from ec_sweep.own_building import OwnFile, OwnModelError
 from ec_sweep.saving import About, Array
 
 Probabilities = npt.NDArray[np.float32]
@@ -64,16 +69,45 @@ class Classifier:
         return pd.DataFrame(found, columns=list(self.about.classes))
 
 
-def load(folder: Path) -> Classifier:
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Hold back what TensorFlow writes to stderr as it starts, past all that it can be told.
+
+    It is shown where that fails.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as aside:
+        os.dup2(aside.fileno(), 2)
+        try:
+            yield
+        except Exception:  # whatever it is: what TensorFlow said before may be the reason
+            aside.seek(0)
+            os.write(kept, aside.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def load(folder: Path, own: OwnFile | None = None, *, trusted: bool = False) -> Classifier:
     """Return the model in a folder, ready to predict.
 
+    One that stands in a user's own file is built by running that file: ``own`` is the file that
+    the user has named for it; of a ``trusted`` folder its own copy is run.
+
     Raises:
-        EcsweepError: it is damaged, or was saved by another version.
+        EcsweepError: it is damaged, was saved by another version, or may not be run.
     """
     about, weights = saving.read_about(folder), saving.read_weights(folder)
+    if not trusted:
+        _check_own(folder, about, own)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # where there is no GPU it says so each time
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as in training (`ec_sweep.trial`)
-    model = MODELS[about.model].build(about.hyperparameters, len(about.classes))
+    try:
+        model = MODELS[about.model].build(about.hyperparameters, len(about.classes))
+    except OwnModelError as error:
+        raise EcsweepError(str(error)) from error
     try:
         return Classifier(about, _with_weights(about, model, weights))
     except (ValueError, AttributeError, IndexError) as error:
@@ -81,6 +115,23 @@ def load(folder: Path) -> Classifier:
             f"{folder}: the weights do not fit the model that its document names "
             f"({str(error).splitlines()[0]})."
         ) from error
+
+
+def _check_own(folder: Path, about: About, own: OwnFile | None) -> None:
+    """Raise an error when a model would run a file that the user has not named for it."""
+    if about.own is None or (own and own.sha256 == about.own.sha256):
+        return
+    file = saving.own_file(folder)
+    if own is None:
+        raise EcsweepError(
+            f"the model {about.model} stands in {about.own.name}, which is run only where you name "
+            f"it: add --models {about.own.name}, or --models {shlex.quote(str(file))}, as it was "
+            "when the model was trained."
+        )
+    raise EcsweepError(
+        f"{own.name} is not as it was when the model {about.model} was trained. That text stands "
+        f"in {file}: look at it, and give it with --models {shlex.quote(str(file))}"
+    )
 
 
 def _with_weights(

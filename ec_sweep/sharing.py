@@ -22,7 +22,7 @@ _MARGIN = 1.1
 RECYCLE_AT = 2.0
 """A worker ends when between trials it holds so many times what a fresh worker's trial needed."""
 _MOST_ON_CARD = 16
-_GPU_THREADS = 4
+GPU_THREADS = 4
 """Threads at most of a worker on a GPU, which computes on the card."""
 _CARD_SHARE = 0.9
 """Share of a card's free memory that is divided: the rest is CUDA's own, of every process."""
@@ -91,7 +91,7 @@ def layout(
     threads = max(1, cores // (len(gpus) if calibrated else workers))
     return Layout(
         max(1, min(workers, cells)),
-        asked.threads or min(threads, _GPU_THREADS),
+        asked.threads or min(threads, GPU_THREADS),
         tuple(gpus),
         on_card,
         calibrated and on_card > 1,

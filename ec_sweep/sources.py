@@ -50,7 +50,7 @@ class Source:
         """Return columns of its records, or of some of them, whose places grow.
 
         ``accession``, ``ec_numbers`` (joined by ``; ``), ``length``, ``digest``, ``row`` (in
-        `sequences`), and what the card's ``columns`` name: ``part``, ``family``. Of some
+        `sequences`), and what the card's ``columns`` name: ``part``, ``family``, ``label``. Of some
         records only those are ever in memory.
         """
         import pyarrow as pa

@@ -13,11 +13,15 @@ from ec_sweep.models import MODELS
 from ec_sweep.refusals import shown
 
 SPLITS = ("random", "identical", "cluster", "given")
-CHOICES = {"model": tuple(MODELS), "split": SPLITS}
-NAMES = ("dataset", *CHOICES, *hyperparameters.NAMES)
+CHOICES = ("model", "split")
 NAME_PATTERN = r"[a-z0-9-]{1,100}"
 _MOST_STEPS = 100_000
 _FORM = "{low: ..., high: ...}, with log: true or step: ... if you like"
+
+
+def names() -> tuple[str, ...]:
+    """Return all that a sweep may fix or vary."""
+    return ("dataset", *CHOICES, *hyperparameters.names())
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,7 @@ def axis(name: str, written: object, where: str, key: str) -> Axis:
 
 def choices(name: str, written: object, where: str, key: str) -> tuple[Any, ...]:
     """Return the values that an axis lists, each once; a single one, as of a cell, is one."""
-    if isinstance(written, dict) and name in hyperparameters.NAMES:
+    if isinstance(written, dict) and name in hyperparameters.names():
         add = (
             "" if key.startswith("--set") else "add sampler: random (or tpe, gp) and trials: N, or "
         )
@@ -138,7 +142,7 @@ def choices(name: str, written: object, where: str, key: str) -> tuple[Any, ...]
             f"{where}: {key} is a range, from which a sampler draws; this sweep has none. "
             f"{f'{add}list its values'.capitalize()}."
         )
-    nested = name in hyperparameters.NAMES and hyperparameters.is_list(name)
+    nested = name in hyperparameters.names() and hyperparameters.is_list(name)
     if not isinstance(written, list) or (
         nested and written and not any(isinstance(value, list) for value in written)
     ):
@@ -181,10 +185,13 @@ def parse(name: object, value: object, where: str, key: str) -> Any:
             return value
         must = "a name of lower-case letters, digits and hyphens"
     elif name in CHOICES:
-        if value in CHOICES[name]:
+        allowed = tuple(MODELS) if name == "model" else SPLITS
+        if value in allowed:
             return value
-        must = f"one of {', '.join(CHOICES[name])}"
-        hint = nearest(str(value), CHOICES[name])
+        must = f"one of {', '.join(allowed)}"
+        hint = nearest(str(value), allowed)
+        if name == "model" and not hint:
+            hint = " A model of your own: --models FILE."
     else:
         try:
             return hyperparameters.parse(name, value)
@@ -194,16 +201,16 @@ def parse(name: object, value: object, where: str, key: str) -> Any:
 
 
 def _check_name(name: object, where: str, key: str) -> None:
-    if name not in NAMES:
+    if name not in names():
         raise EcsweepError(
-            f"{where}: unknown key {shown(key)}.{nearest(str(name), NAMES)} "
-            f"Allowed: {', '.join(NAMES)}."
+            f"{where}: unknown key {shown(key)}.{nearest(str(name), names())} "
+            f"Allowed: {', '.join(names())}."
         )
 
 
 def _is_one_list(name: str, values: list[Any]) -> bool:
     """Say whether a list is one value of a hyperparameter that holds lists."""
-    nested = name in hyperparameters.NAMES and hyperparameters.is_list(name)
+    nested = name in hyperparameters.names() and hyperparameters.is_list(name)
     return nested and not any(isinstance(value, list) for value in values)
 
 
@@ -211,8 +218,8 @@ def _range(name: str, written: Mapping[Any, Any], where: str, key: str) -> Range
     def refuse(what: str, received: object) -> EcsweepError:
         return EcsweepError(f"{where}: {what}. Received: {shown(received)}.")
 
-    kind = hyperparameters.number_type(name) if name in hyperparameters.NAMES else None
-    if name in NAMES and kind is None:
+    kind = hyperparameters.number_type(name) if name in hyperparameters.names() else None
+    if name in names() and kind is None:
         raise refuse(f"{key} has no numbers to range over: list its values", dict(written))
     unknown = [part for part in written if part not in ("low", "high", "log", "step")]
     if unknown or not {"low", "high"} <= written.keys():

@@ -32,7 +32,7 @@ from ec_sweep.refusals import problem, shown
 from ec_sweep.space import parse
 
 SCALES = ("demo", "paper")
-_RESERVED = re.compile(r"(table|figure)\d.*|claims.*")
+RESERVED = re.compile(r"(table|figure)\d.*|claims.*|report")
 """Names that reports give to their own files."""
 _LARGEST_FILE = 250_000  # bytes, thousands of lines; reading more would take long
 
@@ -52,20 +52,35 @@ class Sweep(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     study: Name
+    """Its name: lower-case letters, digits and hyphens."""
     title: Annotated[str, StringConstraints(max_length=500), AfterValidator(_printable)] = ""
+    """What it compares, in one line: the caption of its table."""
     table: Annotated[int, Field(strict=True, ge=1, le=7)] | None = None
+    """The paper's table whose layout and printed values go with it."""
     dataset: str | None = None
+    """What it trains on: enzyme or ec37."""
     split: str = "random"
+    """How train, valid and test are told apart."""
     timing: Literal["shared", "exclusive"] = "shared"
+    """exclusive: each trial has the machine to itself, so that its times are reported."""
     fixed: dict[str, Any] = {}
+    """Values that all cells have."""
     grid: dict[str, Any] | list[dict[str, Any]] = []
+    """Values to vary: a cell for each combination; a list of grids is their union."""
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
+    """Each cell is trained with each of these: initial weights and order of batches."""
     scales: dict[Literal["demo", "paper"], dict[str, Any]] = {}
+    """Values that hold at one scale only; over an axis of the grid a list, which replaces it."""
     sampler: Literal["grid", "random", "tpe", "gp"] = "grid"
+    """grid: every combination; the others draw cells from the grid and its ranges."""
     trials: Annotated[int, Field(strict=True, ge=1, le=MOST_CELLS)] | None = None
+    """Different cells that a sampler draws in all."""
     metric: str = "val_accuracy"
+    """What a sampler goes by, never a metric of the test set."""
     direction: Literal["maximize", "minimize"] | None = None
+    """Whether more or less of the metric is better; the metric decides where it is left out."""
     pruner: Literal["median", "hyperband"] | None = None
+    """Ends cells early whose validation loss is worse than that of cells before."""
 
     @property
     def axes(self) -> list[str]:
@@ -123,10 +138,10 @@ def load(path: Path) -> Sweep:
         sweep = Sweep.model_validate(document)
     except ValidationError as error:
         raise EcsweepError(f"{path}: {problem(error, Sweep.model_fields)}") from None
-    if _RESERVED.fullmatch(sweep.study):
+    if RESERVED.fullmatch(sweep.study):
         raise EcsweepError(
             f"{path}: study must not be named as the files of a report are (table..., figure..., "
-            f"claims...). Received: {sweep.study!r}."
+            f"claims..., report). Received: {sweep.study!r}."
         )
     for scale in SCALES:  # every scale, so that a mistake shows before the long run
         examples(sweep, Request(scale), str(path))
@@ -217,12 +232,12 @@ def declared(sweep: Sweep) -> set[str]:
 def parse_override(text: str) -> tuple[str, Any]:
     """Return the name and value of a ``--set`` option such as ``epochs=2``."""
     name, _, value = text.partition("=")
-    if not value.strip() and name in space.NAMES:
+    if not value.strip() and name in space.names():
         raise EcsweepError(f"--set {name} lacks its value: --set {name}=VALUE.")
-    if name not in space.NAMES:
+    if name not in space.names():
         raise EcsweepError(
-            f"--set takes KEY=VALUE with a key of {', '.join(space.NAMES)}. "
-            f"Received: {shown(text)}.{nearest(name, space.NAMES)}"
+            f"--set takes KEY=VALUE with a key of {', '.join(space.names())}. "
+            f"Received: {shown(text)}.{nearest(name, space.names())}"
         )
     try:
         return name, documents.parse(value)

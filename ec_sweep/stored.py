@@ -15,6 +15,7 @@ from ec_sweep.direct import MLFLOW_SCHEMA, reading
 from ec_sweep.errors import EcsweepError
 from ec_sweep.mlflow_store import is_local
 from ec_sweep.paths import Home
+from ec_sweep.study_page import VIEW_TAG
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class TrackedRun:
     metrics: dict[str, float]
     params: dict[str, str]
     tags: dict[str, str]
+    seconds: float | None = None
+    """From start to end, when it has ended."""
 
     @property
     def attempt(self) -> int:
@@ -99,6 +102,16 @@ def finished(status: str, tags: Mapping[str, str], metrics: Mapping[str, float])
 class Measured(Protocol):
     """What is read of a study's runs, through MLflow or beside it."""
 
+    @property
+    def experiment_id(self) -> int:
+        """MLflow's number of the experiment."""
+        ...
+
+    @property
+    def has_view(self) -> bool:
+        """Whether MLflow's UI is told how to show the study (`ec_sweep.study_page`)."""
+        ...
+
     def plan(self) -> dict[str, Any] | None:
         """Return the plan that was last asked for, ``None`` before the first study."""
         ...
@@ -143,10 +156,12 @@ _EXPERIMENTS = """
     WHERE workspace = 'default' AND name LIKE '%@%' ORDER BY name
 """
 _RUNS = """
-    SELECT run_uuid, status, artifact_uri FROM runs JOIN tags USING (run_uuid)
+    SELECT run_uuid, status, artifact_uri, (end_time - start_time) / 1000.0
+    FROM runs JOIN tags USING (run_uuid)
     WHERE experiment_id = ? AND lifecycle_stage = 'active' AND key = 'ecsweep.role' AND value = ?
     ORDER BY start_time, run_uuid
 """
+_TAGGED = "SELECT 1 FROM experiment_tags WHERE experiment_id = ? AND key = ?"
 _PLAN = "SELECT value FROM tags WHERE run_uuid = ? AND key = 'ecsweep.plan'"
 _OF_RUNS = """
     SELECT run_uuid, key, {} FROM {} JOIN runs USING (run_uuid)
@@ -184,6 +199,11 @@ class StoredStudy:
         """See `Measured`."""
         return self._plan() is not None
 
+    @property
+    def has_view(self) -> bool:
+        """See `Measured`."""
+        return bool(self._rows(_TAGGED, self.experiment_id, VIEW_TAG))
+
     def parent_id(self) -> str | None:
         """See `Measured`."""
         return next((run_id for run_id, _ in self._parent()), None)
@@ -215,8 +235,9 @@ class StoredStudy:
                 metrics={key: _float(value) for key, value in metrics[run_id].items()},
                 params=params[run_id],
                 tags=tags[run_id],
+                seconds=seconds,
             )
-            for run_id, status, _ in rows
+            for run_id, status, _, seconds in rows
         ]
         return sorted(found, key=lambda run: run.attempt)  # clocks may be set back
 
@@ -250,7 +271,7 @@ class StoredStudy:
     def _parent(self) -> list[tuple[str, Path]]:
         """Return the parent run and the folder of its artifacts, where there is one."""
         rows = self._rows(f"{_RUNS} LIMIT 1", self.experiment_id, "study")
-        return [(run_id, artifact_folder(uri)) for run_id, _, uri in rows]
+        return [(run_id, artifact_folder(uri)) for run_id, _, uri, _ in rows]
 
     def _plan(self) -> Path | None:
         """Return the file of the plan in force."""

@@ -12,7 +12,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from ec_sweep import checkpoints
+from ec_sweep import checkpoints, own_models
 from ec_sweep.attempts import AttemptFolder, Event, Limits, Result, Task
 from ec_sweep.display import Display
 from ec_sweep.errors import EcsweepError, StudyStoppedError
@@ -21,6 +21,7 @@ from ec_sweep.ledger import LOST_AT_MOST, Attempt, Ledger, lost_in_a_row, state_
 from ec_sweep.locations import Location
 from ec_sweep.models import kind
 from ec_sweep.outages import Outage, UnavailableError
+from ec_sweep.own_building import NotAModelError
 from ec_sweep.paths import Home
 from ec_sweep.plan import Plan
 from ec_sweep.recording import Recorder
@@ -239,6 +240,7 @@ class Driver:
                 checkpoint_every=self._limits.checkpoint_every,
                 timeout=self._limits.timeout,
                 about=self._plan.about(cell, self._limits.save_models),
+                own=own_models.file_of(cell.model),
                 to_beat=self._best.get(cell.data, -math.inf),
             )
         )
@@ -286,8 +288,11 @@ class Driver:
             self._count_error(cell, result)
 
     def _count_error(self, cell: Cell, result: Result) -> None:
+        kind, _, said = result.message.partition(": ")
+        if kind == NotAModelError.__name__:  # no cell of it can be trained
+            raise EcsweepError(said)
         frames = [line for line in result.traceback.splitlines() if line.startswith("  File ")]
-        cells = self._errors[f"{result.message.partition(':')[0]} {frames[-1:]}"]
+        cells = self._errors[f"{kind.partition(':')[0]} {frames[-1:]}"]
         cells.add(str(cell.id))
         if len(cells) >= SAME_ERROR_AT_MOST:
             raise StudyStoppedError(

@@ -5,9 +5,18 @@ from dataclasses import replace
 from typing import Any
 
 from ec_sweep import published
-from ec_sweep.analysis import Comparison, Selected
+from ec_sweep.analysis import Comparison, Selected, label_of
 from ec_sweep.claims import Verdict
-from ec_sweep.layouts import Column, Table, heading, notes_on, number, paper_layout, values_of
+from ec_sweep.layouts import (
+    Column,
+    Table,
+    heading,
+    notes_on,
+    number,
+    paper_layout,
+    runs_of,
+    values_of,
+)
 from ec_sweep.plan import shown
 from ec_sweep.report import Report, Row
 
@@ -32,6 +41,7 @@ def extended_table(report: Report, baselines: Sequence[Row]) -> Table:
     names = paper_layout(report).rows
     rows = [*report.rows, *baselines]
     cells = [[number(row, column, "") for column in _EXTENDED] for row in rows]
+    own = [[runs_of(row)] * len(_EXTENDED) for row in rows]
     return Table(
         row_names=[heading(name) for name in names],
         rows=[values_of(row, names) for row in rows],
@@ -44,6 +54,7 @@ def extended_table(report: Report, baselines: Sequence[Row]) -> Table:
             "Seq/s: the whole test set in batches. Baselines are not in the paper. "
             "Parameters: a nearest neighbour learns none, it keeps the training set.",
         ],
+        runs=[[*((),) * len(names), *runs] for runs in own],
     )
 
 
@@ -106,6 +117,7 @@ def _drawn(card: Mapping[str, Any]) -> str:
 
 def comparison_table(report: Report, comparisons: Sequence[Comparison]) -> Table:
     """Lay out which cells differ beyond chance."""
+    runs = {label_of(report, row): runs_of(row) for row in report.rows}
     return Table(
         row_names=["First", "Second"],
         rows=[(found.first, found.second) for found in comparisons],
@@ -123,6 +135,9 @@ def comparison_table(report: Report, comparisons: Sequence[Comparison]) -> Table
             "Difference in accuracy, first less second. McNemar's exact test; with several seeds "
             "the largest p of all, so that a difference must hold with each. Corrected for "
             f"{len(comparisons)} comparisons (Benjamini-Yekutieli, 5 %)."
+        ],
+        runs=[
+            [runs.get(c.first, ()), runs.get(c.second, ()), *((),) * 5] for c in comparisons
         ],
     )  # fmt: skip
 
@@ -148,6 +163,7 @@ def per_class_table(report: Report, selected: Sequence[Selected]) -> Table:
             "Of each model and dataset the cell with the best validation accuracy, first seed. "
             "A class that is never predicted has precision 0."
         ],
+        runs=[[(), (), *((cell.run,),) * 4] for cell in selected for _ in cell.classes],
     )
 
 

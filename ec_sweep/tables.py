@@ -172,21 +172,26 @@ def markdown(table: Table) -> str:
     ]
     body = tabulate(
         [
-            [*map(_literal, row), *map(_literal, cells)]
+            [*map(literal, row), *map(literal, cells)]
             for row, cells in zip(table.rows, table.cells, strict=True)
         ],
-        headers=[_literal(name) for name in (*table.row_names, *columns)],
+        headers=[literal(name) for name in (*table.row_names, *columns)],
         tablefmt="github",
         disable_numparse=True,
     )
     if table.prose:  # padded to its longest sentence no line could be read
         body = re.sub("-{4,}", "---", re.sub(" {2,}", " ", body))
-    notes = "".join(f"\n{_literal(note)}\n" for note in table.notes)
-    return f"**{_literal(table.caption)}**\n\n{body}\n{notes}"
+    notes = "".join(f"\n{literal(note)}\n" for note in table.notes)
+    return f"**{literal(table.caption)}**\n\n{body}\n{notes}"
 
 
-def terminal(table: Table) -> "RichTable":
-    """Return the table for a terminal, without the columns that repeat another."""
+def columns_of(table: Table) -> list[int]:
+    """Return the columns that a terminal shows, by number: those that repeat another are not."""
+    return [at for at, (_, name) in enumerate(_columns(table)) if name not in table.files_only]
+
+
+def terminal(table: Table, kept: Sequence[int] | None = None) -> "RichTable":
+    """Return the table for a terminal, of some of its columns or of `columns_of` it."""
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -197,7 +202,7 @@ def terminal(table: Table) -> "RichTable":
     for heading in (*map(_narrow, names), corner):
         shown_table.add_column(Text(printable(heading, "\n")), no_wrap=True)
     columns = _columns(table)
-    kept = [at for at, (_, metric) in enumerate(columns) if metric not in table.files_only]
+    kept = columns_of(table) if kept is None else kept
     for group, metric in (columns[at] for at in kept):
         top = Text(printable(f"{group}\n{metric}".strip(), "\n"))
         shown_table.add_column(top, justify="right", no_wrap=True)
@@ -237,7 +242,7 @@ def _plain(value: object) -> str:
     return "" if value is None else shown(value)
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """Escape what Markdown and HTML would take for more than the text that it is."""
     special = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
     special |= {character: f"\\{character}" for character in "\\`*[]|$"}

@@ -116,6 +116,8 @@ def parse(block: Block, layout: Layout, path: Path, sequences: bool = True) -> F
         columns = _columns(data, layout, dropped)
     count = len(next(iter(columns.values())))
     absent = pa.nulls(count, pa.binary())
+    if "label" in columns:  # a class of the user's own; that there is no EC number is said
+        columns.setdefault("ec_numbers", pa.array([b""] * count, pa.binary()))
     return Fields(
         accession=columns["accession"],
         ec_numbers=columns.get("ec_numbers", absent),
@@ -123,6 +125,7 @@ def parse(block: Block, layout: Layout, path: Path, sequences: bool = True) -> F
         length=columns.get("length"),
         part=columns.get("part"),
         family=columns.get("family"),
+        label=columns.get("label"),
         dropped=dropped,
     )
 

@@ -1,6 +1,7 @@
 """What the attempts measured: MLflow is the only truth.
 
-Only this module writes it, and `ec_sweep.logged_models` for the models.
+Only this module writes it, `ec_sweep.logged_models` the models, and `ec_sweep.study_page` what
+the UI shows of a study as a whole.
 """
 
 import functools
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ec_sweep.attempts import AttemptFolder, Event, Result, now
-from ec_sweep.logged_models import LoggedModels
+from ec_sweep.logged_models import LoggedModels, as_param
 from ec_sweep.mlflow_store import pages, reaching
 from ec_sweep.spec import Cell
 from ec_sweep.stored import (
@@ -25,6 +26,7 @@ from ec_sweep.stored import (
     no_plan,
     no_predictions,
 )
+from ec_sweep.study_page import StudyPage
 from ec_sweep.versions import code_version
 
 if TYPE_CHECKING:
@@ -111,6 +113,16 @@ class Tracker:
         name = f"datasets/{card['name']}-{card['fingerprint'][:12]}.json"
         self._client.log_text(parent, json.dumps(card, indent=2), name)
 
+    @property
+    def experiment_id(self) -> int:
+        """MLflow's number of the experiment."""
+        return int(self._experiment_id)
+
+    @property
+    def has_view(self) -> bool:
+        """Whether MLflow's UI is told how to show the study."""
+        return self.page.has_view
+
     def parent_id(self) -> str | None:
         """Return the run that stands for the study as a whole."""
         run = self._parent()
@@ -196,7 +208,7 @@ class Tracker:
         params = {**cell.params, "seed": cell.seed}
         self._client.log_batch(
             run.info.run_id,
-            params=[Param(name, _param(value)) for name, value in params.items()],
+            params=[Param(name, as_param(value)) for name, value in params.items()],
         )
         return str(run.info.run_id)
 
@@ -278,7 +290,7 @@ class Tracker:
             return self._stored.runs()
         found = []
         for run in self._search("tags.`ecsweep.role` = 'attempt'"):
-            tags = run.data.tags
+            tags, end = run.data.tags, run.info.end_time
             found.append(
                 TrackedRun(
                     run_id=run.info.run_id,
@@ -288,6 +300,7 @@ class Tracker:
                     metrics=run.data.metrics,
                     params=run.data.params,
                     tags=tags,
+                    seconds=None if end is None else (end - run.info.start_time) / 1000,
                 )
             )
         return sorted(found, key=lambda run: run.attempt)
@@ -301,6 +314,11 @@ class Tracker:
     def models(self) -> LoggedModels:
         """The study's saved models."""
         return LoggedModels(self._client, self._experiment_id)
+
+    @property
+    def page(self) -> StudyPage:
+        """The study's page in MLflow's UI."""
+        return StudyPage(self._client, self._experiment_id)
 
     def forget(self, run_ids: Sequence[str]) -> None:
         """Delete runs, as the MLflow UI does: its bin keeps them, but for their models."""
@@ -324,7 +342,3 @@ class Tracker:
             self._client.search_runs, [self._experiment_id], condition, order_by=["start_time"]
         )
         yield from pages(search)
-
-
-def _param(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)

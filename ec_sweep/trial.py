@@ -23,7 +23,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 import keras
 import numpy as np
 
-from ec_sweep import estimating, evaluation, machine, metrics, networks, saving
+from ec_sweep import estimating, evaluation, machine, metrics, networks, own_models, saving
 from ec_sweep.attempts import AttemptFolder, Event, Order, Result, Task, now
 from ec_sweep.evaluation import LATENCY_CALLS, Part, Tokens
 from ec_sweep.failures import Pruned, Stopped, TimedOut, cannot_write, classify
@@ -107,6 +107,8 @@ def _check(task: Task, orders: Orders, start: float) -> None:
 def _train_and_test(
     task: Task, report: Callable[[Event], None], check: Callable[[], None]
 ) -> Result:
+    if task.own:
+        own_models.know(task.own)
     folder = AttemptFolder(task.folder)
     is_network = MODELS[task.model].is_network
     if not is_network:

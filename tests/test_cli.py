@@ -19,7 +19,10 @@ from ec_sweep.sharing import Asked
 from tests.conftest import TINY_SWEEP, Ecsweep, new_home
 
 HEAVY = ("tensorflow", "keras", "mlflow", "optuna", "pandas", "ray", "numpy", "sklearn")
-COMMANDS = ("studies", "plan", "study", "status", "forget", "report", "ui", "data", "cancel")
+COMMANDS = (
+    "studies", "plan", "study", "schema", "status", "forget", "init", "report", "predict", "cancel",
+    "doctor", "ui", "dashboard", "data",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in COMMANDS)])

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from ec_sweep import drawing, figures
+from ec_sweep import drawing, figures, heatmaps, inlining
 from ec_sweep.errors import EcsweepError
 from ec_sweep.figures import Confusion, Curve, Point
+from ec_sweep.heatmaps import Grid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,6 +44,13 @@ def confusion(label: str, counts: list[list[int]], classes: list[str] | None = N
     return Confusion(label, names, np.array(counts, np.int64))
 
 
+def grid(label: str, names: list[str] | None = None) -> Grid:
+    down = names or ["20", "50"]
+    accuracies = np.linspace(0.5, 0.9, 3 * len(down)).reshape(-1, 3)
+    accuracies[0, 2] = np.nan
+    return Grid(label, down, [*down, "1", "2"][-3:], accuracies)
+
+
 def points() -> "Figure":
     return figures.accuracy_over_time("Accuracy against time", POINTS, "Training time (s)")
 
@@ -52,6 +60,7 @@ ALL: dict[str, Callable[[], "Figure"]] = {
     "points": points,
     "matrices": lambda: figures.confusion_matrices("Matrices", [confusion("a", [[5, 1], [2, 7]])]),
     "shares": lambda: figures.class_shares("Shares", SAMPLES),
+    "grids": lambda: heatmaps.accuracy_grids("Grid", "Units", "Depth", [grid("a"), grid("b")]),
 }
 
 
@@ -117,6 +126,9 @@ def test_hostile_labels_appear_letter_by_letter(tmp_path: Path) -> None:
             [confusion(label, np.eye(7, dtype=int).tolist(), HOSTILE) for label in HOSTILE],
         ),
         figures.class_shares(HOSTILE[0], {label: dict.fromkeys(HOSTILE, 1) for label in HOSTILE}),
+        heatmaps.accuracy_grids(
+            HOSTILE[0], HOSTILE[1], HOSTILE[2], [grid(label, HOSTILE) for label in HOSTILE]
+        ),
     ]
     for figure in drawn:
         assert set(HOSTILE) <= set(texts(figure, tmp_path))
@@ -280,3 +292,34 @@ def test_drawing_leaves_matplotlib_as_it_was() -> None:
         "assert m.rcParams['font.size'] == 3; assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_figures_of_a_page_keep_out_of_each_others_way(kind: str) -> None:
+    """Every id has the figure's name and is used; the title is the page's; there is no ground."""
+    found = inlining.inline(ALL[kind](), "one")
+    root = ElementTree.fromstring(found.svg)
+    ids = [element.get("id") for element in root.iter() if "id" in element.attrib]
+    assert len(ids) == len(set(ids))
+    for name in ids:
+        assert name is not None
+        assert name.startswith("one-")
+        assert f"#{name})" in found.svg or f'"#{name}"' in found.svg
+    written = ["".join(e.itertext()) for e in root.iter() if e.tag == "text"]
+    assert found.title
+    assert found.title not in written
+    assert written
+    assert root.get("viewBox")
+    assert "http://www.w3.org/1999/xlink" not in found.svg
+
+
+def test_heat_maps_show_every_value(tmp_path: Path) -> None:
+    """Each accuracy stands in its place, light on dark and dark on light; none where none is."""
+    figure = heatmaps.accuracy_grids("t", "Units", "Depth", [grid("first"), grid("second")])
+    found = texts(figure, tmp_path)
+    assert {"first", "second", "Units", "Depth", "Test accuracy"} <= set(found)
+    for value in np.linspace(0.5, 0.9, 6)[[0, 1, 3, 4, 5]]:
+        assert found.count(f"{value:.4f}") == 2
+    assert found.count("N/A") == 2
+    colours = {text.get_text(): text.get_color() for text in figure.axes[0].texts}
+    assert (colours["0.5000"], colours["0.9000"]) == ("white", "black")

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 
+from ec_sweep import weights
 from ec_sweep.hyperparameters import Hyperparameters
 from ec_sweep.models import MODELS, one_hot
 
@@ -271,3 +272,29 @@ def test_the_same_builders_run_on_jax() -> None:
         found.append(np.load(io.BytesIO(done.stdout)))
     for name in NETWORKS:
         assert np.allclose(found[0][name], found[1][name], atol=1e-5), name
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"conv_padding": "valid", "pool_size": 3, "filter_sizes": (2, 5, 3), "hidden": ()},
+        {"depth": 3, "units": 7, "hidden": (6, 4), "last_state": "end", "dropout": 0.5},
+    ],
+)
+def test_parameters_are_counted_without_building(name: str, values: dict[str, object]) -> None:
+    """By arithmetic, as many as Keras counts."""
+    if name == "complex-cnn-lstm":
+        values = {key: value for key, value in values.items() if key != "conv_padding"}
+    hp = changed(**values)
+    assert weights.parameters(name, hp, 5) == MODELS[name].build(hp, 5).count_params()
+
+
+def test_the_published_networks_have_their_parameters() -> None:
+    """At the paper's size (docs/benchmarks.md)."""
+    hp = Hyperparameters()
+    assert weights.parameters("cnn", hp, 2) == 33_057_026
+    assert weights.parameters("complex-cnn", hp, 2) == 98_602_370
+    assert weights.parameters("gru", hp, 2) == 316_444
+    assert weights.parameters("complex-cnn-lstm", hp, 2) == 431_570

@@ -20,6 +20,7 @@ from ec_sweep.membership import Wanted
 from ec_sweep.ray_executor import RayExecutor
 from tests.conftest import Ecsweep, Postgres, alive, kill, wait_for
 from tests.executor_contract import ExecutorContract, Trials
+from tests.forking import untraced
 from tests.test_main_job import check_each_cell_recorded_once, rows
 
 # Before Ray is imported, which looks once. It then stays on the loopback interface.
@@ -69,7 +70,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.ray_nodes", scratch],
             cwd=Path(__file__).parents[1], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True,
+            stderr=subprocess.DEVNULL, text=True, env=untraced(os.environ),
         )  # fmt: skip
         assert process.stdout
         found = Nodes(process, process.stdout.readline().strip(), known)

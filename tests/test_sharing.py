@@ -171,11 +171,11 @@ def test_a_container_s_limit_counts(tmp_path: Path) -> None:
     (tmp_path / "limit").write_text("1000\n")
     (tmp_path / "usage").write_text("700\n")
     (tmp_path / "memory.stat").write_text("anon 500\ninactive_file 200\n")
-    assert machine._left_in(tmp_path, "limit", "usage", "inactive_file") == [500]
+    assert machine._limit_of(tmp_path, "limit", "usage", "inactive_file") == [(1000, 500)]
     (tmp_path / "limit").write_text("max\n")
-    assert machine._left_in(tmp_path, "limit", "usage", "inactive_file") == []
-    assert machine._left_in(tmp_path / "none", "limit", "usage", "inactive_file") == []
-    assert 0 < machine.available_memory() < 1 << 60
+    assert machine._limit_of(tmp_path, "limit", "usage", "inactive_file") == []
+    assert machine._limit_of(tmp_path / "none", "limit", "usage", "inactive_file") == []
+    assert 0 < machine.available_memory() < machine.total_memory() < 1 << 60
 
 
 # Calibration
