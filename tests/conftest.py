@@ -51,6 +51,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
+_PATIENCE = 900.0
+"""Seconds that a command may take: `study --all` on a busy machine, with its lines counted."""
+
+
 @dataclass(frozen=True)
 class Ecsweep:
     """Runs the installed command line in a home folder of its own."""
@@ -67,14 +71,14 @@ class Ecsweep:
     def run(self, *arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
         environment = self.environment(**more)
         if forking.can_run(environment):
-            return forking.run(arguments, self.home, environment, 300)
+            return forking.run(arguments, self.home, environment, _PATIENCE)
         return subprocess.run(
             self.command(*arguments),
             cwd=self.home,
             env=environment,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=_PATIENCE,
             check=False,
         )
 
