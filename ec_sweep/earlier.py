@@ -11,7 +11,7 @@ from typing import Any
 from ec_sweep import datasets, hyperparameters, machine
 from ec_sweep.experiments import find_tracker
 from ec_sweep.hyperparameters import Hyperparameters
-from ec_sweep.models import MODELS
+from ec_sweep.models import MODELS, hyperparameters_of
 from ec_sweep.paths import Home
 from ec_sweep.spec import Cell, Data
 from ec_sweep.stored import TrackedRun, stored_studies
@@ -101,11 +101,12 @@ def need_of(cell: Cell, dataset: datasets.Dataset | None) -> Need:
     small = {name: getattr(hp, name) for name in kept}
     if dataset is None:  # it will be split 6:2:2, and have two classes at least
         test = round((hp.train_size or 0) / 3)
-        return Need(cell.model, Hyperparameters(**small), cell.data, hp.train_size, test, 2)
+        return Need(
+            cell.model, hyperparameters_of(cell.model, small), cell.data, hp.train_size, test, 2
+        )
     sizes, classes = dataset.sizes(hp.train_size), len(dataset.card["classes"])
-    return Need(
-        cell.model, Hyperparameters(**small), cell.data, sizes["train"], sizes["test"], classes
-    )
+    hp = hyperparameters_of(cell.model, small)
+    return Need(cell.model, hp, cell.data, sizes["train"], sizes["test"], classes)
 
 
 def find(home: Home, study: str, needs: Iterable[Need]) -> dict[str, list[Earlier]]:

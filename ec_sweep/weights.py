@@ -17,8 +17,12 @@ _NORMALISATION = 4
 
 
 def parameters(model: str, hp: Hyperparameters, classes: int) -> int:
-    """Return the parameters of a network; those of an estimator depend on its data: 0."""
-    if not MODELS[model].is_network:
+    """Return the parameters of a network of ours.
+
+    0 where nothing tells: an estimator's depend on its data, those of a model of the user's own on
+    its code.
+    """
+    if not MODELS[model].is_network or MODELS[model].source:
         return 0
     if model in ("lstm", "gru"):
         return _recurrence(model, hp, LETTERS) + _head(hp, hp.units, classes)

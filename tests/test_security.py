@@ -17,7 +17,10 @@ def name_of(node: ast.expr) -> str:
 
 
 def test_nothing_from_disk_is_ever_code() -> None:
-    """No pickle, no eval, no shell, and YAML through our safe loader alone."""
+    """No pickle, no eval, no shell, and YAML through our safe loader alone.
+
+    But for the file of models that a user names with --models, and its one place.
+    """
     for path in Path(ec_sweep.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import | ast.ImportFrom):
@@ -25,7 +28,8 @@ def test_nothing_from_disk_is_ever_code() -> None:
                 names = {module} if module else {alias.name for alias in node.names}
                 assert not PICKLERS & {str(name).split(".")[0] for name in names}, path
             if isinstance(node, ast.Call):
-                assert name_of(node.func) not in CALLS, path
+                own = path.stem == "own_building" and name_of(node.func) in ("exec", "compile")
+                assert own or name_of(node.func) not in CALLS, path
                 given = {word.arg: name_of(word.value) for word in node.keywords}
                 assert given.get("allow_pickle", "False") == "False", path
                 assert given.get("shell", "False") == "False", path

@@ -210,4 +210,4 @@ def test_every_model_knows_its_names() -> None:
             document = {"study": "s", "dataset": "enzyme", "fixed": {"model": model}}
             document["grid"] = {name: [value]}
             assert accepted(document) == (name in found.hyperparameters), (model, name)
-    assert set(space.NAMES) == set(SCHEMA["properties"]["fixed"]["properties"])
+    assert set(space.names()) == set(SCHEMA["properties"]["fixed"]["properties"])

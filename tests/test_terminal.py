@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from ec_sweep import app, cli_study, columns, planning, spec
+from ec_sweep import app, columns, planning, running, spec
 from ec_sweep.paths import Home
 from ec_sweep.voice import Voice
 from tests.conftest import Ecsweep, new_home
@@ -213,7 +213,7 @@ def test_warnings_are_said_before_a_study_starts(
     where = planning.Place(Home(ecsweep.home))
     asked = spec.Request(overrides=(spec.parse_override(huge),))
     resolved = planning.resolve(where, str(ecsweep.home / "sweeps" / "tiny.yaml"), asked)
-    cli_study._say_before(where, resolved, app.Options(), Voice(quiet=True))
+    running._say_before(where, resolved, app.Options(), Voice(quiet=True))
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith(warning)
