@@ -175,7 +175,7 @@ class Study:
     ) -> list[Path]:
         """Write tables and figures of what has run; returns the files.
 
-        Formats are of csv, latex, markdown, svg, png and pdf.
+        Formats are of csv, latex, markdown, svg, png, pdf and html.
         """
         unknown = [name for name in formats if name not in FORMATS]
         if unknown or not formats or isinstance(formats, str):

@@ -6,14 +6,20 @@ from typing import Annotated
 import typer
 
 from ec_sweep import databases
-from ec_sweep.options import HERE, Home, Scale, Storage, check_range, place
+from ec_sweep.options import HERE, Home, Scale, Storage, check_range, complete_study, place
 
 Host = Annotated[
     str, typer.Option(metavar="ADDRESS", help="Address to listen on; see the warning first.")
 ]
 Port = Annotated[int, typer.Option(metavar="N", help="Port to listen on.")]
 OfStudy = Annotated[
-    str | None, typer.Option("--study", metavar="STUDY", help="Land on this study's page.")
+    str | None,
+    typer.Option(
+        "--study",
+        metavar="STUDY",
+        help="Land on this study's page.",
+        autocompletion=complete_study,
+    ),
 ]
 Open = Annotated[bool, typer.Option("--open", help="Open it in your browser.")]
 _HIGHEST_PORT = 65_535

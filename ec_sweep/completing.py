@@ -50,7 +50,10 @@ def settings(begun: str) -> Iterator[str]:
 
 def datasets(begun: str, home: Path) -> Iterator[str]:
     """Yield the datasets and the home's sources whose names begin so."""
-    from ec_sweep.recipes import RECIPES
+    from ec_sweep import datasets as built
 
-    names = [*RECIPES, *(card.parent.name for card in Home(home).sources.glob("*/source.json"))]
+    names = [
+        *built.names(Home(home)),
+        *(card.parent.name for card in Home(home).sources.glob("*/source.json")),
+    ]
     yield from sorted(name for name in names if name.startswith(begun))

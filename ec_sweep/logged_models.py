@@ -13,7 +13,7 @@ from collections.abc import Container
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ec_sweep import hyperparameters, saving
+from ec_sweep import hyperparameters, own_models, saving
 from ec_sweep.attempts import AttemptFolder
 from ec_sweep.mlflow_store import is_remote, pages
 from ec_sweep.models import MODELS
@@ -42,6 +42,13 @@ class LoggedModels:
         """Log the model that an attempt has left, if it is to stay; then the one it beats goes."""
         if not saving.exists(folder.model):
             return
+        before = own_models.known()
+        try:
+            self._record(run_id, folder)
+        finally:  # a model brings its file of models along, which may be an older one
+            own_models.know(before)
+
+    def _record(self, run_id: str, folder: AttemptFolder) -> None:
         about = saving.read_about(folder.model)
         if about.keep == "all":
             self._log(run_id, about, folder)

@@ -49,6 +49,8 @@ def read(path: Path) -> OwnFile:
         EcsweepError: it cannot be read.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise EcsweepError(f"--models {path}: not a file.")
         content = path.read_bytes()
         if len(content) > _LARGEST_FILE:
             raise EcsweepError(f"{path}: larger than {_LARGEST_FILE} bytes; not a file of models.")

@@ -93,7 +93,9 @@ def render(
         undefined=jinja2.StrictUndefined,
         finalize=_shown,
     )
-    style, script = ((_TEMPLATES / f"page.{kind}").read_text() for kind in ("css", "js"))
+    style, script = (
+        (_TEMPLATES / f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js")
+    )
     text: str = environment.get_template("page.html.j2").render(
         title=_title(name, scale, reports),
         scale=scale,
@@ -126,7 +128,9 @@ def _title(name: str, scale: str, reports: Mapping[str, Report]) -> str:
 
 
 def _summary(reports: Mapping[str, Report], studies: Sequence[str]) -> str:
-    """Say how much was run, by which version."""
+    """Say how much was run, by which version; nothing where no study has its part in the page."""
+    if not studies:
+        return ""
     cells = [cell for study in studies for cell in reports[study].provenance["cells"].values()]
     done = sum(bool(cell["runs"]) for cell in cells)
     versions = sorted({cell["code"] for cell in cells if cell["code"]})

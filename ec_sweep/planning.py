@@ -192,10 +192,10 @@ def name_of(home: Home, study: str) -> str:
     return load_sweep(home, study)[1].study
 
 
-def load_sweep(home: Home, study: str) -> tuple[Path, Sweep]:
+def load_sweep(home: Home, study: str, scale: str | None = None) -> tuple[Path, Sweep]:
     """Return the file of a study and what it says; advised commands name it as it is given."""
     path = find_sweep(study, home)
-    sweep = recalling.load(home, path)
+    sweep = recalling.load(home, path, scale)
     if is_path(study):
         hints.by_path(sweep.study, study)
     return path, sweep
@@ -249,7 +249,7 @@ def resolve(
     those that were last asked for hold. With ``build``, the demo dataset is
     built if need be; otherwise cells on a dataset that is not built have no id.
     """
-    path, sweep = load_sweep(place.home, study)
+    path, sweep = load_sweep(place.home, study, request.scale)
     before = _last_request(place, sweep, request.scale) if follow else None
     if before and request.seeds is None and not request.overrides:
         request = before

@@ -10,16 +10,17 @@ from ec_sweep.paths import Home
 from ec_sweep.spec import Sweep
 
 
-def load(home: Home, path: Path) -> Sweep:
+def load(home: Home, path: Path, scale: str | None = None) -> Sweep:
     """Return what a sweep file says, which may name models that its last run was told of.
 
+    That run was at ``scale``, or at any where there was none or none is given.
     Those are known by what they declare; running them takes the user's word (`own_models.know`).
     """
     try:
         return spec.load(path)
     except EcsweepError:
         known = own_models.known()
-        last = None if known and known.allowed else _last_models(home, path)
+        last = None if known and known.allowed else _last_models(home, path, scale)
         if last is None:
             raise
     own_models.know(last)
@@ -37,10 +38,10 @@ def study_of(sweep: Path) -> str | None:
     return study if isinstance(study, str) else None
 
 
-def _last_models(home: Home, sweep: Path) -> OwnFile | None:
+def _last_models(home: Home, sweep: Path, wanted: str | None) -> OwnFile | None:
     """Return the file of models with which the study of a sweep file was last run here."""
     study = study_of(sweep)
-    for scale in spec.SCALES if study else ():
+    for scale in sorted(spec.SCALES, key=lambda scale: scale != wanted) if study else ():
         tracker = find_tracker(home, f"{study}@{scale}")
         plan = tracker.plan() if tracker else None
         if plan and "models" in plan:

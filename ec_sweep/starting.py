@@ -123,10 +123,12 @@ def write(path: Path) -> Path:
     Raises:
         EcsweepError: it is there already, or its name cannot be one.
     """
+    if not str(path).isprintable() or {'"', "\\"} & set(str(path)):
+        raise EcsweepError(f"{str(path)!r}: a path without quotes, backslashes or line breaks.")
     text = _MODELS.format(file=path) if path.suffix == ".py" else _sweep(path)
-    if path.exists():
-        raise EcsweepError(f"{path} is there already, and is left as it is. Name another.")
     try:
+        if path.exists():
+            raise EcsweepError(f"{path} is there already, and is left as it is. Name another.")
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:  # never over one that has just come
             file.write(text)

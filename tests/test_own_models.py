@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import mlflow.pyfunc
@@ -14,9 +15,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ec_sweep import hyperparameters, own_models, serving, spec
+from ec_sweep import hyperparameters, own_models, saving, serving, spec
 from ec_sweep.errors import EcsweepError
 from ec_sweep.failures import classify
+from ec_sweep.logged_models import LoggedModels
 from ec_sweep.models import MODELS, hyperparameters_of, kind
 from ec_sweep.own_building import NotAModelError, OwnFile, OwnModelError
 from ec_sweep.spec import Request
@@ -396,6 +398,20 @@ def test_a_saved_model_is_used_with_its_own_text_alone(ran: Ecsweep) -> None:
     assert answer.to_numpy()[0] == pytest.approx([float(text) for text in row[2:4]], abs=1e-6)
     with pytest.raises(EcsweepError, match="run only where you name it"):
         serving.load(Path(copy).parent)
+
+
+def test_recording_a_model_leaves_the_models_of_the_driver(
+    ran: Ecsweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that an earlier driver's worker has left may be of an older file: cells keep theirs."""
+    (saved, *_) = (ran.home / "mlruns" / "artifacts").rglob(saving._OWN)
+    newer = OwnFile("newer.py", TEXT + "# newer\n", allowed=True)
+    own_models.know(newer)
+    models, known = LoggedModels(None, "0"), []
+    monkeypatch.setattr(models, "_log", lambda *_: known.append(own_models.known()))
+    models.record("run", SimpleNamespace(model=saved.parent))  # type: ignore[arg-type]
+    assert [file.text for file in known] == [TEXT]
+    assert own_models.known() == newer
 
 
 def test_a_study_of_a_broken_model_ends_with_one_line(ran: Ecsweep) -> None:
