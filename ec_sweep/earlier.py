@@ -1,16 +1,14 @@
 """What earlier cells cost, and which of them tell most about one that is still to run."""
 
-import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
-from ec_sweep import datasets, hyperparameters, machine
+from ec_sweep import datasets, machine
 from ec_sweep.experiments import find_tracker
-from ec_sweep.hyperparameters import Hyperparameters
+from ec_sweep.hyperparameters import Hyperparameters, in_text, to_json
 from ec_sweep.models import MODELS, hyperparameters_of
 from ec_sweep.paths import Home
 from ec_sweep.spec import Cell, Data
@@ -49,7 +47,7 @@ class Need:
         """What the network, and a step of its training, is made of, in MLflow's words."""
         names = MODELS[self.model].hyperparameters - _COSTS_NOTHING
         values = {name: getattr(self.hp, name) for name in sorted(names)}
-        return {name: _in_words(value) for name, value in hyperparameters.to_json(values).items()}
+        return {name: in_text(value) for name, value in to_json(values).items()}
 
 
 @dataclass(frozen=True)
@@ -195,8 +193,3 @@ def _earlier(
         other_seconds=max(0.0, max(run.seconds or 0.0, fit + test) - epochs * epoch - test),
         memory=metrics.get("peak_memory_mb", 0.0) * 2**20,
     )
-
-
-def _in_words(value: Any) -> str:
-    """Return a value as MLflow holds it (`ec_sweep.tracking`)."""
-    return value if isinstance(value, str) else json.dumps(value)

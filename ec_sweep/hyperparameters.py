@@ -231,6 +231,11 @@ def to_json(values: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
+def in_text(value: object) -> str:
+    """Return a value of `to_json` as MLflow keeps it and YAML reads it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def _adapter(name: str) -> TypeAdapter[Any]:
     return _own[name] if name in _own else _built_in(name)
 

@@ -7,7 +7,6 @@ what a crash leaves is one model too many or half of one, which `tidy` removes.
 import contextlib
 import functools
 import importlib.metadata
-import json
 import tempfile
 from collections.abc import Container
 from pathlib import Path
@@ -124,7 +123,7 @@ class LoggedModels:
                 "ecsweep.keep": about.keep,
                 "ecsweep.val_accuracy": repr(about.val_accuracy),
             },
-            params={name: as_param(value) for name, value in _params(about).items()},
+            params={name: hyperparameters.in_text(value) for name, value in _params(about).items()},
         )
         return str(model.model_id)
 
@@ -199,11 +198,6 @@ def _params(about: About) -> dict[str, Any]:
     values = {name: getattr(about.hyperparameters, name) for name in sorted(names)}
     data = {"dataset": about.dataset["name"], "split": about.dataset["split"]}
     return {"model": about.model, **data, **hyperparameters.to_json(values), "seed": about.seed}
-
-
-def as_param(value: object) -> str:
-    """Return a value as MLflow keeps it with runs and models."""
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _requirements(about: About) -> list[str]:

@@ -1,6 +1,5 @@
 """What a study is asked for and how far it is: resolves names, files and requests to cells."""
 
-import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from ec_sweep import cell_data, hints, machine, own_models, recalling, sampling,
 from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError, nearest
 from ec_sweep.experiments import find_tracker
+from ec_sweep.hyperparameters import in_text
 from ec_sweep.ledger import DONE, Attempt, Ledger, State, state_of
 from ec_sweep.ledger_store import known_attempts
 from ec_sweep.paths import Home, packed
@@ -118,7 +118,7 @@ def options_of(request: Request) -> str:
     """Return the options, beside the study's name, that make a request again."""
     parts = [f"--seeds {request.seeds}"] if request.seeds else []
     for name, value in request.overrides:
-        parts.append(f"--set {shlex.quote(f'{name}={_as_yaml(value)}')}")
+        parts.append(f"--set {shlex.quote(f'{name}={in_text(value)}')}")
     return " ".join(parts)
 
 
@@ -325,10 +325,6 @@ def source_of(resolved: Resolved) -> str:
     scale, overrides = resolved.request.scale.capitalize(), resolved.request.overrides
     changed = ", ".join(f"{name} {shown(value)}" for name, value in overrides)
     return f"{scale} scale{f', changed to {changed}' if changed else ''}: {data}"
-
-
-def _as_yaml(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _values(cell: Cell, name: str) -> list[Any]:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ec_sweep.attempts import AttemptFolder, Event, Result, now
-from ec_sweep.logged_models import LoggedModels, as_param
+from ec_sweep.hyperparameters import in_text
+from ec_sweep.logged_models import LoggedModels
 from ec_sweep.mlflow_store import pages, reaching
 from ec_sweep.spec import Cell
 from ec_sweep.stored import (
@@ -208,7 +209,7 @@ class Tracker:
         params = {**cell.params, "seed": cell.seed}
         self._client.log_batch(
             run.info.run_id,
-            params=[Param(name, as_param(value)) for name, value in params.items()],
+            params=[Param(name, in_text(value)) for name, value in params.items()],
         )
         return str(run.info.run_id)
 
