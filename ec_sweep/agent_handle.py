@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ec_sweep.agents import Agent, AgentOrder, Assignment, Files, Post, Said
-from ec_sweep.attempts import AttemptFolder, Event, Result, Task
+from ec_sweep.attempts import AttemptFolder, Event, Result, Task, now
 from ec_sweep.cluster import Share
 from ec_sweep.locations import Location
 from ec_sweep.models import Kind, kind
@@ -87,7 +87,7 @@ class AgentHandle:
             return content
         self.task, self.served = None, self.served + 1
         if content.outcome != "interrupted" and folder.path.exists():
-            _store(folder, task.run_id, content, said.files, location)
+            return _stored(folder, task.run_id, content, said.files, location)
         return content
 
     def _with_node(self, event: Event, name: Callable[[str], str]) -> Event:
@@ -131,20 +131,26 @@ def new(
     return AgentHandle(made.remote(post), name, deterministic)
 
 
-def _store(
+def _stored(
     folder: AttemptFolder,
     run_id: str,
     result: Result,
     files: Files | None,
     location: Location | None,
-) -> None:
-    """Bring what a finished attempt left to its folder; its result comes last."""
+) -> Result:
+    """Bring what a finished attempt left to its folder, its result last; returns that.
+
+    Without its files it is no result: the trial counts as lost.
+    """
     for name, content in (files or {}).items():
         if name not in _TOLD_ELSEWHERE:
             write_atomically(folder.path / name, content)
     if result.outcome == "complete" and files is None and location:
         try:
-            location.pull_attempt(run_id, folder.path)
+            if not location.pull_attempt(run_id, folder.path):
+                message = f"what it left is gone from {location.url}"
+                return Result("interrupted", now(), failure="lost", message=message)
         except UnavailableError as error:
             raise UnavailableError(f"{error} The same command goes on once it can.") from error
     folder.write_result(result)
+    return result

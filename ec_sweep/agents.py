@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from ec_sweep import own_models
 from ec_sweep.attempts import AttemptFolder, Event, Result, Task, now
-from ec_sweep.errors import EcsweepError
+from ec_sweep.errors import EcsweepError, first_line
 from ec_sweep.executors import Message
 from ec_sweep.local_executor import LocalExecutor
 from ec_sweep.locations import Location
@@ -141,7 +141,7 @@ class Agent:
         except EcsweepError as error:
             self._say(error)
         except Exception as error:  # a bug here has to reach the driver, which else would wait
-            self._say(EcsweepError(f"an agent broke: {_line(error)}."))
+            self._say(EcsweepError(f"an agent broke: {type(error).__name__}: {first_line(error)}."))
             raise
 
     def _executor(self) -> LocalExecutor:
@@ -185,7 +185,8 @@ class Agent:
                 _insist(lambda: location.pull_checkpoint(cell, checkpoint))
             dataset = self._files.dataset(assignment.fingerprint, assignment.arrays, ray.get)
         except Exception as error:  # object stores and file systems have errors of their own
-            message = f"its node could not get what it needs: {_line(error)}"
+            what = f"{type(error).__name__}: {first_line(error)}"
+            message = f"its node could not get what it needs ({what})"
             self._end(Result("interrupted", now(), failure="lost", message=message))
             return
         folder = AttemptFolder(self._files.attempt(task.run_id))
@@ -209,7 +210,7 @@ class Agent:
         try:
             _insist(lambda: location.push_checkpoint(assignment.task.cell, path))
         except Exception as error:  # the trial goes on: the next checkpoint may get there
-            self._say(Event(now(), environment={"checkpoint_error": _line(error)}))
+            self._say(Event(now(), environment={"checkpoint_error": first_line(error)}))
             return False
         return True
 
@@ -264,7 +265,3 @@ def _insist(action: Callable[[], None]) -> None:
 def _contents(folder: Path) -> Files:
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != "lock"]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0][:200]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ec_sweep.cell import Data
-from ec_sweep.plan import shown
+from ec_sweep.plan import pretty
 from ec_sweep.report import Report, Row
 
 _LEVEL = 0.05
@@ -88,7 +88,7 @@ def load(content: bytes) -> Predictions:
 
 def label_of(report: Report, row: Row) -> str:
     """Return what tells a row from the others, such as ``9, 0.01``."""
-    values = [shown(row.params[axis]) for axis in report.axes if axis in row.params]
+    values = [pretty(row.params[axis]) for axis in report.axes if axis in row.params]
     return ", ".join(values) or str(row.params["model"])
 
 

@@ -24,20 +24,18 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ec_sweep import app, options, output, own_models, planning, running, spec, tables
+from ec_sweep import app, options, own_models, planning, running, spec, tables
 from ec_sweep.errors import EcsweepError, interrupts_wait
+from ec_sweep.frames import Sequences, as_fasta, of_cells, of_table
 from ec_sweep.options import check_range
 from ec_sweep.own_building import OwnFile
-from ec_sweep.paths import Home, write_atomically
-from ec_sweep.planning import Place, Resolved, StudyStatus
+from ec_sweep.paths import write_atomically
+from ec_sweep.planning import Place, Resolved
 from ec_sweep.publishing import DEFAULT_FORMATS, FORMATS, Publisher
 from ec_sweep.voice import Voice
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Sequences = str | Path | Mapping[str, str] | Sequence[str]
-"""A FASTA file by its path, sequences by their names, or sequences alone."""
 
 
 class Study:
@@ -69,17 +67,16 @@ class Study:
         """
         _check_one_of("scale", scale, spec.SCALES)
         self._scale = scale
-        self._home = Path(home or os.environ.get("ECSWEEP_HOME") or options.HERE)
+        self._home = Path(home or options.environment_home()).absolute()  # os.chdir may follow
         self._storage = storage or os.environ.get("ECSWEEP_STORAGE")
-        self._models = None if models is None else Path(models)
+        self._models = None if models is None else Path(models).absolute()
         self._aside: Path | None = None
         """Where a study given as a mapping is kept until it is run."""
         if isinstance(study, Mapping):
             self._study = self._written(study)
         else:
-            self._study = str(study)
-            if isinstance(study, Path) and not planning.is_path(self._study):
-                self._study = f".{os.sep}{study}"
+            by_path = isinstance(study, Path) or planning.is_path(study)
+            self._study = str(Path(study).absolute() if by_path else study)
         home_ = self._place()[0].home
         self.name = planning.name_of(home_, self._study)
 
@@ -97,7 +94,7 @@ class Study:
         place, _ = self._place()
         asked = self._request(seeds, overrides, defaults)
         resolved = planning.resolve(place, self._study, asked, follow=not defaults)
-        return _cells(planning.status(place, resolved))
+        return of_cells(planning.status(place, resolved))
 
     def run(
         self,
@@ -110,20 +107,21 @@ class Study:
         retry_failed: bool = False,
         save_models: Literal["best", "all", "none"] = "best",
         threads_per_worker: int | None = None,
-        gpu_share: str = "auto",
-        checkpoint_every: str = "5m",
-        trial_timeout: str | None = None,
-        silence: str = "30m",
+        gpu_share: int | str = "auto",
+        checkpoint_every: float | str = "5m",
+        trial_timeout: float | str | None = None,
+        silence: float | str = "30m",
         address: str | None = None,
         gpus_per_trial: float | None = None,
-        memory_per_trial: str | None = None,
+        memory_per_trial: int | str | None = None,
         artifacts: str | None = None,
         wait: bool = False,
     ) -> "pd.DataFrame":
         """Run what is not done, show progress, and return the cells with their states.
 
         The arguments are the options of ``ecsweep study``; ``overrides`` is its ``--set``: a
-        value for each name, a list of values for an axis. Safe to repeat, interrupt and kill: the
+        value for each name, a list of values for an axis. A number is a time in seconds, or a size
+        in bytes. Safe to repeat, interrupt and kill: the
         same call goes on.
 
         Raises:
@@ -135,25 +133,27 @@ class Study:
         _check_one_of("save_models", save_models, ("best", "all", "none"))
         _check_thread()
         asked = options.running_options(
-            workers=workers, threads=threads_per_worker, gpu_share=gpu_share, executor=executor,
-            address=address or os.environ.get("RAY_ADDRESS"), gpus=gpus_per_trial,
-            memory=memory_per_trial, artifacts=artifacts or os.environ.get("ECSWEEP_ARTIFACTS"),
-            retry_failed=retry_failed, checkpoint_every=checkpoint_every, timeout=trial_timeout,
-            silence=silence, save_models=save_models, wait=Voice().say if wait else None,
+            workers=workers, threads=threads_per_worker, gpu_share=str(gpu_share),
+            executor=executor, address=address or os.environ.get("RAY_ADDRESS"),
+            gpus=gpus_per_trial, memory=None if memory_per_trial is None else str(memory_per_trial),
+            artifacts=artifacts or os.environ.get("ECSWEEP_ARTIFACTS"), retry_failed=retry_failed,
+            checkpoint_every=str(checkpoint_every),
+            timeout=None if trial_timeout is None else str(trial_timeout), silence=str(silence),
+            save_models=save_models, wait=Voice().say if wait else None,
         )  # fmt: skip
-        place, _ = self._place(reads=False)
+        place, _ = self._place()
         request = self._request(seeds, overrides, defaults)
-        self._keep(place.home, request)
+        self._keep(place, request, follow=not defaults)
         (resolved,) = running.runnable(place, {self._study: request}, follow=not defaults)
         found = running.run(place, resolved, asked, Voice())
         if any(cell.state == "complete" for cell in found.cells):
             self._publisher(place, tables.FORMATS).table_of(self.name)
-        return _cells(found)
+        return of_cells(found)
 
     def status(self) -> "pd.DataFrame":
         """Return the cells as last asked for, a row each with its state."""
         place, _ = self._place()
-        return _cells(planning.status(place, self._resolved(place)))
+        return of_cells(planning.status(place, self._resolved(place)))
 
     def results(self) -> "pd.DataFrame":
         """Return what was measured, tidy: a row for each cell without its seed.
@@ -163,12 +163,12 @@ class Study:
         """
         place, _ = self._place()
         made = self._publisher(place, tables.FORMATS).report(self.name)
-        return _read(tables.tidy_csv(made))
+        return of_table(tables.tidy_csv(made))
 
     def table(self) -> "pd.DataFrame":
         """Return the study's table as the commands print it."""
         place, _ = self._place()
-        return _read(tables.plain_csv(self._publisher(place, tables.FORMATS).table(self.name)))
+        return of_table(tables.plain_csv(self._publisher(place, tables.FORMATS).table(self.name)))
 
     def report(
         self, formats: Sequence[str] = DEFAULT_FORMATS, out: str | Path | None = None
@@ -207,7 +207,7 @@ class Study:
         folder = choosing.of_study(place.home, self.name, self._scale, cell)
         about = saving.read_about(folder)
         out = io.BytesIO()
-        with closing(_opened(sequences)) as stream:
+        with closing(as_fasta(sequences)) as stream:
             what = str(sequences) if isinstance(sequences, str | Path) else "sequences"
             entries: Iterator[reading.Entry] = reading.read(
                 stream, what, about.hyperparameters.length
@@ -215,8 +215,11 @@ class Study:
             with interrupts_wait(), serving.held_back():
                 classifier = serving.load(folder, own)
             predicting.classify(entries, classifier, out, batch_size=batch_size, top=top)
-        return _read(
-            out.getvalue().decode(), separator="\t", text_columns=("id", "predicted", "flags")
+        classes = [f"class_{place}" for place in range(2, 1 + len(about.classes))]
+        return of_table(
+            out.getvalue().decode(),
+            separator="\t",
+            text_columns=("id", "predicted", "flags", *classes),
         )
 
     def forget(self, cell: str | None = None) -> int:
@@ -230,7 +233,7 @@ class Study:
             return 0
         return app.forget(place, resolved, cell)
 
-    def cancel(self, timeout: str = "2m") -> bool:
+    def cancel(self, timeout: float | str = "2m") -> bool:
         """Stop the driver that runs the study in another process of this machine, cleanly.
 
         Returns whether nothing runs it any more.
@@ -238,21 +241,21 @@ class Study:
         from ec_sweep import cancelling
 
         place, _ = self._place()
-        patience = options.seconds("timeout", timeout)
+        patience = options.seconds("timeout", str(timeout))
         name = f"{self.name}@{self._scale}"
         end = cancelling.cancel(place, name, patience, print)
         return end is None or end.stopped
 
-    def _place(self, *, reads: bool = True) -> tuple[Place, OwnFile | None]:
+    def _place(self) -> tuple[Place, OwnFile | None]:
         """Return where the study's state is, and know the models of its own file."""
-        found = options.place(self._home, self._storage, reads=reads and self._home.exists())
+        found = options.place(self._home, self._storage)
         own_models.know(None)  # those of another study
         return found, options.know_models(self._models)
 
     def _request(
         self, seeds: int | None, overrides: Mapping[str, Any] | None, defaults: bool
     ) -> spec.Request:
-        texts = [f"{name}={json.dumps(value)}" for name, value in (overrides or {}).items()]
+        texts = [f"{name}={_as_json(name, value)}" for name, value in (overrides or {}).items()]
         return options.request(self._scale, seeds, texts, defaults)
 
     def _resolved(self, place: Place) -> Resolved:
@@ -286,14 +289,15 @@ class Study:
             raise EcsweepError(str(error).replace(str(file), "Study(...)")) from None
         return str(file)
 
-    def _keep(self, home: Home, request: spec.Request) -> None:
+    def _keep(self, place: Place, request: spec.Request, *, follow: bool) -> None:
         """Keep a study given as a mapping in the home, where commands find it by its name."""
         if self._aside is None:
             return
-        planning.check_runnable(planning.resolve(Place(home, self._storage), self._study, request))
-        file = home.sweeps / f"{self.name}.yaml"
+        planning.check_runnable(planning.resolve(place, self._study, request, follow=follow))
+        place.home.prepare()
+        file = place.home.sweeps / f"{self.name}.yaml"
         write_atomically(file, Path(self._study).read_bytes())
-        self._study, self._aside = str(output.relative(file)), None
+        self._study, self._aside = str(file), None
 
 
 def _check_one_of(argument: str, value: str, allowed: Sequence[str]) -> None:
@@ -304,47 +308,22 @@ def _check_one_of(argument: str, value: str, allowed: Sequence[str]) -> None:
         )
 
 
+def _as_json(name: str, value: Any) -> str:
+    """Return a value as ``--set`` takes it: ranges and NumPy's values, too."""
+
+    def plain(value: Any) -> Any:
+        return value.tolist() if hasattr(value, "tolist") else list(value)
+
+    try:
+        return json.dumps(value, default=plain)
+    except (TypeError, ValueError):
+        raise EcsweepError(
+            f"overrides: {name} must be a number, a text, or a list of them. "
+            f"Received: {value!r:.80}."
+        ) from None
+
+
 def _check_thread() -> None:
     """Raise an error where Ctrl-C cannot be heeded."""
     if threading.current_thread() is not threading.main_thread():
         raise EcsweepError("a study is run from the main thread, which Ctrl-C reaches.")
-
-
-def _cells(found: StudyStatus) -> "pd.DataFrame":
-    """Return the cells of a study as a data frame."""
-    import pandas as pd
-
-    documents = [cell.to_json() for cell in found.cells]
-    names = dict.fromkeys(name for one in documents for name in one["params"])
-    columns = ["cell", *names, "seed", "state", "attempts", "failure", "run_id"]
-    return pd.DataFrame([{**one["params"], **one} for one in documents], columns=columns)
-
-
-def _read(text: str, separator: str = ",", text_columns: Sequence[str] = ()) -> "pd.DataFrame":
-    """Return a table in text as a data frame; only what is empty is no value."""
-    import pandas as pd
-
-    found = pd.read_csv(
-        io.StringIO(text), sep=separator, keep_default_na=False, na_values=[""],
-        dtype=dict.fromkeys(text_columns, str), quoting=0 if separator == "," else 3,
-    )  # fmt: skip
-    for name in text_columns:
-        found[name] = found[name].fillna("")
-    return found
-
-
-def _opened(sequences: Sequences) -> io.BufferedReader:
-    """Return sequences as a stream of FASTA."""
-    from ec_sweep import sequences as reading
-
-    if isinstance(sequences, str | Path):
-        return reading.open_stream(Path(sequences))
-    named = sequences if isinstance(sequences, Mapping) else dict(enumerate(sequences, 1))
-    for name, letters in named.items():
-        if not isinstance(letters, str) or len(str(name).split()) != 1 or ">" in letters:
-            raise EcsweepError(
-                "sequences must be text, under names without blanks. "
-                f"Received: {name!r:.40}: {letters!r:.40}."
-            )
-    text = "".join(f">{name}\n{letters}\n" for name, letters in named.items())
-    return io.BufferedReader(io.BytesIO(text.encode()))

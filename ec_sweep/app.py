@@ -14,7 +14,7 @@ from ec_sweep.errors import EcsweepError
 from ec_sweep.executors import Executor, InlineExecutor
 from ec_sweep.experiments import open_tracker, tracked_studies
 from ec_sweep.ledger import Ledger
-from ec_sweep.ledger_store import open_ledger
+from ec_sweep.ledger_store import known_attempts, open_ledger
 from ec_sweep.local_executor import LocalExecutor
 from ec_sweep.locations import Location
 from ec_sweep.locks import StudyLock, study_lock
@@ -112,7 +112,7 @@ def run_study(
         resolved = resolved.after(attempts)
         todo = cells_to_run(resolved.cells, attempts, options.retry_failed)
         remove_logs(home, name)
-        executor = _executor(home, resolved, options, todo, interrupts)
+        executor = _executor(home, resolved, options, todo, interrupts, ledger)
         try:
             if todo or resolved.to_draw:
                 executor.start()  # imports TensorFlow while the driver prepares
@@ -146,7 +146,7 @@ class _Session:
     ) -> None:
         """Repair what earlier drivers left, and run what is not done."""
         home, resolved, tracker = self.place.home, self.resolved, self.tracker
-        location = _location(options, resolved.name)
+        location = _location(options, resolved.name, self.ledger)
         executor.settle()
         parent = tracker.open_parent(resolved.sweep.title)
         plan_name = tracker.store_plan(parent, plan_document(resolved))
@@ -216,12 +216,13 @@ def publisher(
 
 def attempts_at(place: Place, resolved: Resolved, cell: str | None) -> int:
     """Count the attempts at one cell of a study, or at all."""
-    found = status(place, resolved).cells
-    if cell is not None and cell not in {own.cell.id for own in found}:
+    attempts = known_attempts(place.home, place.storage, resolved.name)
+    asked = {str(own.id) for own in resolved.after(attempts).cells}
+    if cell is not None and cell not in asked | attempts.keys():
         raise EcsweepError(
             f"{resolved.name} has no cell {cell}. See: {hints.on('status', resolved.name)}"
         )
-    return sum(len(own.attempts) for own in found if cell in (None, own.cell.id))
+    return sum(len(attempts.get(name, ())) for name in ([cell] if cell else asked))
 
 
 def forget(place: Place, resolved: Resolved, cell: str | None) -> int:
@@ -237,16 +238,22 @@ def forget(place: Place, resolved: Resolved, cell: str | None) -> int:
         for name in cells:  # first: a cell that is forgotten does not go on from anywhere
             checkpoints.remove(place.home.checkpoint(resolved.name, name))
         gone = ledger.forget(cells)
-        tracker.forget([attempt.run_id for attempt in gone])
+        there = {run.run_id for run in tracker.runs()}  # MLflow may have lost some for good
+        tracker.forget([attempt.run_id for attempt in gone if attempt.run_id in there])
     return len(gone)
 
 
-def _location(options: Options, study: str) -> Location | None:
-    return Location(options.artifacts, study) if options.artifacts else None
+def _location(options: Options, study: str, ledger: Ledger) -> Location | None:
+    return Location(options.artifacts, f"{study}-{ledger.key}") if options.artifacts else None
 
 
 def _executor(
-    home: Home, resolved: Resolved, options: Options, todo: Sequence[Cell], interrupts: Interrupts
+    home: Home,
+    resolved: Resolved,
+    options: Options,
+    todo: Sequence[Cell],
+    interrupts: Interrupts,
+    ledger: Ledger,
 ) -> Executor:
     cores = usable_cores()
     exclusive = resolved.sweep.timing == "exclusive"
@@ -255,9 +262,9 @@ def _executor(
         return InlineExecutor(options.asked.threads or cores, interrupts)
     if options.executor == "ray":
         wanted = replace(options.cluster, exclusive=exclusive)
-        location = _location(options, resolved.name)
+        location = _location(options, resolved.name, ledger)
         return RayExecutor(
-            wanted, resolved.name, location,
+            wanted, f"{resolved.name}-{ledger.key}", location,
             interrupts=interrupts, silence=options.silence,
         )  # fmt: skip
     frame = layout(

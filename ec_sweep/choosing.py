@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ec_sweep import saving
-from ec_sweep.errors import EcsweepError
+from ec_sweep.errors import EcsweepError, first_line
 from ec_sweep.experiments import find_tracker
 from ec_sweep.hints import command
 from ec_sweep.logged_models import FILES
@@ -39,7 +39,8 @@ def of_study(home: Home, study: str, scale: str, cell: str) -> Path:
     tracker = find_tracker(home, name)
     models = tracker.saved_models() if tracker else []
     if tracker is None or not models:
-        raise EcsweepError(f"no model of {name} is saved. {_remedy(tracker, study, scale)}")
+        asked = "" if cell == "best" else cell
+        raise EcsweepError(f"no model of {name} is saved. {_remedy(tracker, study, scale, asked)}")
     cards = tracker.cards({model.dataset for model in models})
     if cell != "best":
         chosen = [model for model in models if model.cell.startswith(cell)]
@@ -65,7 +66,10 @@ def named(home: Home, model: str) -> Path:
     if model.startswith(("models:/", "runs:/", "mlflow-artifacts:/")):
         return _inside(_downloaded(home, model), model)
     path = Path(model)
-    return _inside(path.parent if path.is_file() else path, model)
+    try:
+        return _inside(path.parent if path.is_file() else path, model)
+    except OSError as error:
+        raise EcsweepError(f"--model {model} cannot be read ({error.strerror}).") from error
 
 
 def address(folder: Path) -> str:
@@ -118,7 +122,7 @@ def _downloaded(home: Home, uri: str) -> Path:
     try:
         return Path(artifacts.download_artifacts(uri, dst_path=folder))
     except (MlflowException, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise EcsweepError(f"{uri}: no such model {where} ({reason}).") from error
 
 
@@ -126,7 +130,7 @@ def _remedy(tracker: Measured | None, study: str, scale: str, cell: str = "") ->
     """Return the command that makes a model: trained cells have to be trained again."""
     keep = "all" if cell else "best"
     runs = [run for run in tracker.runs() if run.complete] if tracker else []
-    runs = [run for run in runs if cell in ("", run.cell)]
+    runs = [run for run in runs if run.cell.startswith(cell)]
     if not runs:
         return f"Train it: {command('study', study, '--save-models', keep, scale=scale)}"
     best = max(runs, key=lambda run: run.metrics.get("val_accuracy", -1))

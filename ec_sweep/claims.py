@@ -28,8 +28,8 @@ from ec_sweep.evidence import (
     Value,
     class_card,
     judged_split,
-    shown,
 )
+from ec_sweep.plan import pretty
 from ec_sweep.report import Report, Row
 
 POINT = 0.01  # accuracies closer are alike: over two standard errors of 8,578 test sequences
@@ -150,7 +150,7 @@ def _good_sizes(t: PaperTables) -> Iterator[Fact]:
     best = Line({size: at.ranked()[-1] for size, at in grid.items()})
     rest = [size for size in best if size not in GOOD_SIZES]
     if rest:  # not the median of all: five of eight sizes cannot be above it
-        others = best.mean(f"mean of sizes {shown(rest)} at their best rates", rest)
+        others = best.mean(f"mean of sizes {pretty(rest)} at their best rates", rest)
         yield from (best[size].over(others) for size in GOOD_SIZES)
 
 

@@ -46,7 +46,7 @@ def open_ui(
         name = f"{planning.name_of(where, study)}@{scale}"
         what, page = f"{name}: ", ui.page_of(where, name)
     if study and server:
-        _land(f"{what}{databases.shown(server)}{page}", server + page, open_browser)
+        _land(f"{what}{databases.masked(server)}{page}", server + page, open_browser)
         return
     if warning := ui.warning(host, port):
         typer.echo(warning, err=True)

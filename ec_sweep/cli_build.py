@@ -252,7 +252,7 @@ def _source(home: "Folder", origin: list[str]) -> str | None:
     """Return the name of the source that is meant, ``None`` where files are."""
     from ec_sweep import sources
 
-    named = [text for text in origin if not Path(text).exists() and sources.is_name(text)]
+    named = [text for text in origin if sources.is_name(text) and not Path(text).exists()]
     known = [text for text in named if (home.sources / text).exists() or "." not in text]
     if known and len(origin) > 1:
         raise EcsweepError(

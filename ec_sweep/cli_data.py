@@ -44,7 +44,7 @@ def list_datasets(as_json: Json = False, home: Home = HERE) -> None:
     from ec_sweep import datasets, output, sources
 
     where = place(home, reads=True).home
-    found, origins = datasets.built(where), sources.imported(where)
+    found, origins = datasets.readable(where), sources.imported(where)
     if as_json:
         cards = {"datasets": [dataset.card for dataset in found]}
         output.print_json(cards | {"sources": [source.card for source in origins]})
@@ -134,13 +134,13 @@ def verify_datasets(
     from ec_sweep import datasets, output, sources
 
     where = place(home, reads=True).home
+    of_datasets, origins = {}, []
     if name and sources.exists(where, name):
-        found, origins = [], [sources.get(where, name)]
+        origins = [sources.get(where, name)]
     elif name:
-        found, origins = _datasets(where, name), []
+        of_datasets = {one.folder: datasets.verify(one) for one in _datasets(where, name)}
     else:
-        found, origins = datasets.built(where), sources.imported(where)
-    of_datasets = {dataset.folder: datasets.verify(dataset) for dataset in found}
+        of_datasets, origins = datasets.verify_all(where), sources.imported(where)
     of_sources = {source.folder.parent: sources.verify(source) for source in origins}
     problems = of_datasets | of_sources
     if as_json:
@@ -166,7 +166,7 @@ def _datasets(home: "Folder", name: str) -> "list[Dataset]":
     from ec_sweep import datasets, sources
 
     names = datasets.names(home)
-    begun = any(dataset.fingerprint.startswith(name) for dataset in datasets.built(home))
+    begun = any(dataset.fingerprint.startswith(name) for dataset in datasets.readable(home))
     if not begun and name not in names:
         known = [source.name for source in sources.imported(home)]
         raise EcsweepError(

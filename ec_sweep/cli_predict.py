@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
@@ -133,13 +134,20 @@ def classify_sequences(
 
 def _check_out(out: Path) -> None:
     """Raise an error where the table could not be put in place in the end."""
-    if out.exists() and not out.is_file():
-        raise EcsweepError(
-            f"--out must be a file, put in place when it is complete, which {out} is not. "
-            f"Write there as it comes: leave --out away, and add > {shlex.quote(str(out))}"
-        )
-    if not out.parent.is_dir():
-        raise EcsweepError(f"--out {out}: there is no folder {out.parent}. Make it first.")
+    try:
+        if out.is_dir():
+            raise EcsweepError(f"--out must be a file, which {out} is not: it is a folder.")
+        if out.exists() and not out.is_file():
+            raise EcsweepError(
+                f"--out must be a file, put in place when it is complete, which {out} is not. "
+                f"Write there as it comes: leave --out away, and add > {shlex.quote(str(out))}"
+            )
+        if not out.parent.is_dir():
+            raise EcsweepError(f"--out {out}: there is no folder {out.parent}. Make it first.")
+        with TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise EcsweepError(f"--out {out} cannot be written ({error.strerror}).") from error
 
 
 @contextmanager

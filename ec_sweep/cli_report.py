@@ -144,7 +144,11 @@ def _folder(out: str | None) -> Path | None:
     """Return the folder that an option names; what cannot be one is an error."""
     if out is None:
         return None
-    if not out.strip() or (Path(out).exists() and not Path(out).is_dir()):
+    try:
+        other = Path(out).exists() and not Path(out).is_dir()
+    except OSError as error:
+        raise EcsweepError(f"--out {out} cannot be used ({error.strerror}).") from error
+    if not out.strip() or other:
         raise EcsweepError(f"--out must be a folder, there or to be made. Received: {out!r}.")
     return Path(out)
 

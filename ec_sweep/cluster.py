@@ -7,9 +7,10 @@ import socket
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from ec_sweep.errors import EcsweepError
+from ec_sweep.errors import EcsweepError, first_line
 from ec_sweep.sharing import GPU_THREADS, UNMEASURED
 
 NAMESPACE = "ecsweep"
@@ -84,8 +85,8 @@ def connect(address: str | None) -> None:
     except Exception as error:  # Ray raises errors of many kinds here, all of the connection
         where = "started here" if address is None else f"reached at {address}"
         raise EcsweepError(
-            f"no Ray cluster can be {where} ({_line(error)}). Is it there, of this version of Ray, "
-            "and its token in RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token?"
+            f"no Ray cluster can be {where} ({first_line(error)}). Is it there, of this version "
+            "of Ray, and its token in RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token?"
         ) from error
 
 
@@ -102,6 +103,7 @@ def disconnect() -> None:
     """Leave the cluster; what this driver has begun there ends with it."""
     import ray
 
+    _remote_look.cache_clear()  # it belongs to this connection
     ray.shutdown()
 
 
@@ -115,9 +117,16 @@ def nodes() -> list[Node]:
     from ray.util.client import ray as client
 
     if client.is_connected():
-        look = ray.remote(num_cpus=0)(_look)
-        return _named(*ray.get(look.remote()))
+        return _named(*ray.get(_remote_look().remote()))
     return _named(*_look())
+
+
+@cache
+def _remote_look() -> Any:
+    """Return `_look` as a task of the cluster, which keeps every function it has ever been sent."""
+    import ray
+
+    return ray.remote(num_cpus=0)(_look)
 
 
 def _look() -> tuple[list[dict[str, Any]], dict[str, int]]:
@@ -168,8 +177,3 @@ def usual_share(
         beside = [int(node.cpus // (node.gpus / gpus)) for node in found if gpus and node.gpus]
         cpus = max(1, min([GPU_THREADS, *beside])) if gpus else 1
     return Share(cpus, gpus, memory or UNMEASURED)
-
-
-def _line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return (lines or [type(error).__name__])[0][:200]

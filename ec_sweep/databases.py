@@ -29,7 +29,7 @@ def parse(address: str) -> "sqlalchemy.URL":
 
     if _ambiguous(address):
         raise EcsweepError(
-            f"{shown(address)}: a password's special characters must be percent-encoded "
+            f"{masked(address)}: a password's special characters must be percent-encoded "
             "(@ is %40, / is %2F, : is %3A, % is %25). Or leave it out and set PGPASSWORD."
         )
     try:
@@ -37,7 +37,7 @@ def parse(address: str) -> "sqlalchemy.URL":
     except (sqlalchemy.exc.ArgumentError, ValueError) as error:
         raise EcsweepError(
             f"a database's address must be an SQLAlchemy URL such as postgresql+psycopg://"
-            f"user@host/database or sqlite:////folder/studies.db. Received: {shown(address)}"
+            f"user@host/database or sqlite:////folder/studies.db. Received: {masked(address)}"
         ) from error
 
 
@@ -62,7 +62,7 @@ def has_password(address: str) -> bool:
     return bool(_secrets(address))
 
 
-def shown(address: str) -> str:
+def masked(address: str) -> str:
     """Return an address as it may be printed: without its password."""
     import sqlalchemy
 
@@ -83,7 +83,7 @@ def without_secrets(text: str) -> str:
     words += [sys.argv[place + 1] for place, word in enumerate(sys.argv[:-1]) if word[:2] == "--"]
     words += [os.environ.get(name, "") for name in ("ECSWEEP_STORAGE", "MLFLOW_TRACKING_URI")]
     for address in {word for word in words if ":/" in word}:
-        visible = shown(address)
+        visible = masked(address)
         text = text.replace(address, visible)
         for secret in sorted(_secrets(address), key=len, reverse=True):
             if len(secret) >= _SHORTEST and secret not in visible:
@@ -101,7 +101,7 @@ def check_apart(storage: str | None, ledger_file: str, tracking: str) -> None:
         return
     if _identity(ledger) == _identity(parse(tracking)):
         raise EcsweepError(
-            f"{shown(tracking)} cannot hold both the ledger and MLflow's data. Give --storage "
+            f"{masked(tracking)} cannot hold both the ledger and MLflow's data. Give --storage "
             "(ECSWEEP_STORAGE) and MLFLOW_TRACKING_URI two databases."
         )
 
@@ -118,7 +118,7 @@ def tables(address: str, foreign: str, owner: str) -> frozenset[str]:
         found = frozenset(sqlalchemy.inspect(connected).get_table_names())
     if foreign in found:
         raise EcsweepError(
-            f"{shown(address)} holds {owner} already. Ledger (--storage, ECSWEEP_STORAGE) and "
+            f"{masked(address)} holds {owner} already. Ledger (--storage, ECSWEEP_STORAGE) and "
             "MLflow (MLFLOW_TRACKING_URI) need two databases."
         )
     return found
@@ -129,16 +129,16 @@ def connection(address: str) -> Iterator["sqlalchemy.Connection"]:
     """Connect to a server's database; every statement stands for itself.
 
     Raises:
-        EcsweepError: there is no such server or database, or no driver for it.
+        EcsweepError: there is no such server or database, no driver for it, or a statement of the
+            block is refused.
     """
     import sqlalchemy
 
     try:
-        connected = engine(address).connect()
+        with engine(address).connect() as connected:
+            yield connected
     except (ImportError, sqlalchemy.exc.SQLAlchemyError) as error:
         raise EcsweepError(problem(address, error)) from error
-    with connected:
-        yield connected
 
 
 def engine(address: str) -> "sqlalchemy.Engine":
@@ -187,7 +187,7 @@ def problem(address: str, error: Exception) -> str:
 
     if isinstance(error, sqlalchemy.exc.NoSuchModuleError):
         return (
-            f"{shown(address)}: no such kind of database is known. "
+            f"{masked(address)}: no such kind of database is known. "
             "For PostgreSQL the address begins with postgresql+psycopg://."
         )
     cause: BaseException | None = error
@@ -201,10 +201,10 @@ def problem(address: str, error: Exception) -> str:
             cure = "pip install 'ecsweep[postgresql]'"
             if not address.startswith("postgresql+psycopg://"):
                 cure += ", and begin the address with postgresql+psycopg://"
-        what = f"{shown(address)}: its driver cannot be loaded ({missing})"
+        what = f"{masked(address)}: its driver cannot be loaded ({missing})"
         return f"{what}. Install it with: {cure}"
     said = " ".join(str(getattr(error, "orig", None) or error).split())
-    return f"{shown(address)}: the database cannot be used ({said})."
+    return f"{masked(address)}: the database cannot be used ({said})."
 
 
 def _ambiguous(address: str) -> bool:

@@ -1,5 +1,6 @@
 """Datasets: named by their content, mapped by every worker; `ec_sweep.building` makes them."""
 
+import contextlib
 import hashlib
 import json
 import math
@@ -111,13 +112,43 @@ def names(home: Home) -> list[str]:
 
 def find(home: Home, name: str) -> list[Dataset]:
     """Return the built datasets of a name, oldest first."""
-    found = [read(card.parent) for card in (home.data / name).glob("*/dataset.json")]
-    return sorted(found, key=lambda dataset: str(dataset.card["created"]))
+    return _oldest_first(map(read, _folders(home, name)))
 
 
 def built(home: Home) -> list[Dataset]:
     """Return every built dataset, by name and then oldest first."""
     return [dataset for name in names(home) for dataset in find(home, name)]
+
+
+def readable(home: Home) -> list[Dataset]:
+    """Return every built dataset, by name and then oldest first, but those that are damaged."""
+    found = []
+    for name in names(home):
+        own = []
+        for folder in _folders(home, name):
+            with contextlib.suppress(EcsweepError):
+                own.append(read(folder))
+        found += _oldest_first(own)
+    return found
+
+
+def verify_all(home: Home) -> dict[Path, str | None]:
+    """Return what is wrong with each dataset's folder, ``None`` where nothing is."""
+    found: dict[Path, str | None] = {}
+    for folder in (folder for name in names(home) for folder in _folders(home, name)):
+        try:
+            found[folder] = verify(read(folder))
+        except EcsweepError as error:  # its card
+            found[folder] = str(error)
+    return found
+
+
+def _folders(home: Home, name: str) -> list[Path]:
+    return [card.parent for card in sorted((home.data / name).glob("*/dataset.json"))]
+
+
+def _oldest_first(found: Iterable[Dataset]) -> list[Dataset]:
+    return sorted(found, key=lambda dataset: str(dataset.card["created"]))
 
 
 def named(home: Home, name: str) -> list[Dataset]:

@@ -8,7 +8,7 @@ from typing import Any
 from ec_sweep import page_view, tables
 from ec_sweep.cell import METRICS
 from ec_sweep.layouts import Table
-from ec_sweep.plan import shown
+from ec_sweep.plan import pretty
 from ec_sweep.planning import Resolved, StudyStatus, source_of
 from ec_sweep.space import Axis, Choice
 from ec_sweep.study_page import MOST
@@ -42,7 +42,8 @@ def text(found: StudyStatus, table: Table | None = None) -> str:
     compared = len(table.row_names) > 1 and not table.row_names[-1]
     together = 3 if compared else 1  # ours, the paper's, the difference
     while len(body := _results(found, table, keep)) > room and keep > together:
-        keep = min(keep - together, keep * room // len(body)) // together * together
+        fitting = max(0, keep * room // len(body))
+        keep = max(together, min(keep - together, fitting) // together * together)
     return f"{head}\n\n{body}"
 
 
@@ -55,9 +56,9 @@ def counts(found: StudyStatus) -> str:
 def axis_in_words(axis: Axis) -> str:
     """Return what a sampler draws an axis' values from."""
     if isinstance(axis, Choice):
-        return " or ".join(map(shown, axis.values))
-    how = " (log)" if axis.log else "" if axis.step is None else f" by {shown(axis.step)}"
-    return f"{shown(axis.low)} to {shown(axis.high)}{how}"
+        return " or ".join(map(pretty, axis.values))
+    how = " (log)" if axis.log else "" if axis.step is None else f" by {pretty(axis.step)}"
+    return f"{pretty(axis.low)} to {pretty(axis.high)}{how}"
 
 
 def _head(found: StudyStatus) -> str:
@@ -69,7 +70,7 @@ def _head(found: StudyStatus) -> str:
         title += f" (Table {sweep.table} of the paper)"
     axes = _axes(resolved)
     lines = [f"| `{name}` | {literal(values)} |" for name, values in axes.items()]
-    fixed = ", ".join(f"{name} {shown(value)}" for name, value in _fixed(resolved, axes).items())
+    fixed = ", ".join(f"{name} {pretty(value)}" for name, value in _fixed(resolved, axes).items())
     parts = [
         title,
         f"{literal(source_of(resolved))}.",
@@ -91,7 +92,7 @@ def _axes(resolved: Resolved) -> dict[str, str]:
 
 
 def _listed(values: Sequence[Any]) -> str:
-    words = [shown(value) for value in values[:_LONGEST_LIST]]
+    words = [pretty(value) for value in values[:_LONGEST_LIST]]
     return ", ".join(words) + (f", … ({len(values)} values)" if len(values) > len(words) else "")
 
 

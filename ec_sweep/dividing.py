@@ -193,8 +193,8 @@ def _drawn(
 ) -> Rows:
     """Draw of the members of a part; of train other samples are counted too."""
     labels = found.labels[members]
-    if recipe.balanced_to is not None:
-        size = int((labels == found.classes.index(recipe.balanced_to)).sum())
+    if recipe.balanced:  # to the non-enzymes in the paper, of which there are fewer
+        size = int(np.bincount(labels, minlength=len(found.classes)).min())
         groups = (members[labels == label] for label in range(len(found.classes)))
         return np.concatenate([_draw(accessions, group, size) for group in groups])
     size = drawing.size(number, len(members)) if drawing else len(members)

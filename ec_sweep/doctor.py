@@ -15,6 +15,7 @@ from ec_sweep.findings import Finding
 from ec_sweep.ledger_store import find_ledger, known_studies, sqlite_path
 from ec_sweep.locks import holder_of, study_lock
 from ec_sweep.mlflow_store import is_local
+from ec_sweep.outages import UnavailableError
 from ec_sweep.paths import Home
 from ec_sweep.planning import Place
 
@@ -74,9 +75,15 @@ def _examine_study(found: Examination, place: Place, name: str, deep: bool) -> N
     if holder_of(place.home, name, place.storage):
         found.left_alone.append(name)
         return
-    with study_lock(place.home, name, place.storage) if found.fix else nullcontext():
-        before = len(found.findings)
-        found.take(doctor_studies.study(place, name, deep))
+    before = len(found.findings)
+    try:
+        with study_lock(place.home, name, place.storage) if found.fix else nullcontext():
+            found.take(doctor_studies.study(place, name, deep))
+    except UnavailableError:
+        raise
+    except EcsweepError as error:  # the others are looked at all the same
+        where, remedy = str(place.home.root), "See what it says, then examine again."
+        found.take(iter([Finding("study", name, where, str(error), remedy, None)]))
     if not found.fix and holder_of(place.home, name, place.storage):  # it began meanwhile
         del found.findings[before:]
         found.left_alone.append(name)

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ec_sweep import doctor_models, hints
+from ec_sweep import checkpoints, doctor_models, hints
 from ec_sweep.attempts import AttemptFolder, Result, now
 from ec_sweep.doctor_tracking import Runs, experiment
 from ec_sweep.errors import EcsweepError
@@ -19,6 +19,7 @@ from ec_sweep.findings import Finding
 from ec_sweep.ledger import DONE, Attempt, Ledger, state_of
 from ec_sweep.ledger_store import find_ledger, open_ledger
 from ec_sweep.mlflow_store import connect, is_local
+from ec_sweep.paths import DAMAGED
 from ec_sweep.planning import Place
 from ec_sweep.recording import Recorder
 from ec_sweep.stored import TrackedRun, finished
@@ -318,7 +319,7 @@ class _Study:
                 str(path),
                 f"its cell is {state.replace('_', ' ')} and does not go on from it",
                 "remove it",
-                functools.partial(path.unlink, missing_ok=True),
+                functools.partial(checkpoints.remove, path),
             )
 
     def _forget(self, cell: str) -> str:
@@ -333,6 +334,6 @@ def _unreadable(path: Path, deep: bool) -> str | None:
         with zipfile.ZipFile(path) as kept:
             wanted = {"ids.npy", "labels.npy", "probabilities.npy"}
             bad = not wanted <= set(kept.namelist()) or (deep and kept.testzip())
-    except (OSError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         return f"cannot be read ({error})"
     return "are damaged" if bad else None

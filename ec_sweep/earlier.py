@@ -114,7 +114,7 @@ def find(home: Home, study: str, needs: Iterable[Need]) -> dict[str, list[Earlie
     studies too, if its own database can be read.
     """
     needs = list(needs)
-    sizes = {dataset.fingerprint: dataset for dataset in datasets.built(home)}
+    sizes = {dataset.fingerprint: dataset for dataset in datasets.readable(home)}
     tracker = find_tracker(home, study)
     found = _read(tracker.runs() if tracker else [], sizes)
     have = {(own.model, own.length, own.train) for own in found}

@@ -1,6 +1,7 @@
 """Errors that a user can mend, and the exit codes that commands end with."""
 
 import signal
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
@@ -31,7 +32,13 @@ def heed_interrupts() -> None:
 
 @contextmanager
 def interrupts_wait() -> Iterator[None]:
-    """Have Ctrl-C and SIGTERM wait for the end of a block: native imports lose them, or crash."""
+    """Have Ctrl-C and SIGTERM wait for the end of a block: native imports lose them, or crash.
+
+    Signals reach the main thread alone: in another there is nothing to be done.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     came: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {n: signal.signal(n, lambda number, _: came.append(number)) for n in numbers}
@@ -42,6 +49,13 @@ def interrupts_wait() -> Iterator[None]:
             signal.signal(number, handler)
     if came:
         raise KeyboardInterrupt
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line that an error of others says, or its kind where it says nothing."""
+    said = str(getattr(error, "orig", None) or error)  # SQLAlchemy wraps the database's own
+    lines = [line for line in said.splitlines() if line.strip()]
+    return lines[0].strip()[:300] if lines else type(error).__name__
 
 
 def printable(text: str, keep: str = "") -> str:

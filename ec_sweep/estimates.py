@@ -28,6 +28,8 @@ _OF_EPOCH = 1_000
 _OF_ID = 12
 """Bytes of a sequence's name and label in predictions, compressed."""
 
+_ENDS = ("low", "typical", "high")
+
 Certainty = Literal["measured", "scaled", "unknown"]
 
 
@@ -110,8 +112,8 @@ class Estimate:
         if not known:
             return None
         each = [Span(s.low * n, s.typical * n, s.high * n) for s, n in known]
-        longest = max((span for span, _ in known), key=lambda span: span.typical)
-        total = Span(*(sum(getattr(s, end) for s in each) for end in ("low", "typical", "high")))
+        longest = Span(*(max(getattr(s, end) for s, _ in known) for end in _ENDS))
+        total = Span(*(sum(getattr(s, end) for s in each) for end in _ENDS))
         return total.over(self.workers, longest)
 
     @property
@@ -250,9 +252,6 @@ def _joined(group: Sequence[Part]) -> Part:
     )  # fmt: skip
 
 
-_ENDS = ("low", "typical", "high")
-
-
 def _disk(home: Home, needs: Mapping[Need, float], workers: int, keep: Keep) -> Disk:
     """Return what is written at most; artifacts of a server are not this disk's."""
     if not needs:
@@ -277,7 +276,7 @@ def _disk(home: Home, needs: Mapping[Need, float], workers: int, keep: Keep) -> 
     rows = math.fsum((_OF_ATTEMPT + _OF_EPOCH * need.epochs) * n for need, n in needs.items())
     new = 0 if home.studies_db.exists() else _DATABASES
     if not keeps_artifacts_here(home):
-        kept, predictions = at_once * max(models.values()), 0
+        kept, predictions = 0 if keep == "none" else at_once * max(models.values()), 0
     # One more: the next is written aside before it takes the place of the last.
     return Disk((at_once + 1) * checkpoint, kept, math.ceil(predictions), math.ceil(rows) + new)
 

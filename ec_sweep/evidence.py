@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ec_sweep import published
 from ec_sweep.errors import EcsweepError
+from ec_sweep.plan import pretty
 from ec_sweep.report import Report, Row
 
 ACCURACY, ACCURACY_OF_BEST_EPOCH, LOSS = "test_accuracy", "test_accuracy_best", "test_loss"
@@ -120,7 +121,7 @@ class Along(dict[Any, _V]):
     """What stands along an axis; asking for what does not is an error in words."""
 
     def __missing__(self, key: Any) -> _V:
-        raise EcsweepError(f"no {shown(key)} among {', '.join(map(shown, self))}")
+        raise EcsweepError(f"no {pretty(key)} among {', '.join(map(pretty, self))}")
 
 
 class Line(Along[Value]):
@@ -197,7 +198,7 @@ class PaperTable:
     def averages(self, axis: str) -> Line:
         """Return the mean accuracies over the learning rates along an axis."""
         grid = self.grid(axis, "learning_rate")
-        return Line({n: at.mean(f"mean of {axis}={shown(n)}") for n, at in grid.items()})
+        return Line({n: at.mean(f"mean of {axis}={pretty(n)}") for n, at in grid.items()})
 
     def steady(self, margin: float, **params: Any) -> Fact:
         """Return whether no run diverged or ended a margin away from its best epoch's accuracy.
@@ -249,17 +250,12 @@ class PaperTables(dict[int, PaperTable]):
         if not yes or not no:
             return
         for rate, at in self[3].grid("learning_rate", "filter_size", metric).items():
-            high, low = (f"sizes {shown(n)} at {rate:g}" for n in (yes, no))
+            high, low = (f"sizes {pretty(n)} at {rate:g}" for n in (yes, no))
             yield at.mean(high, yes), at.mean(low, no)
 
 
-def shown(value: Any) -> str:
-    """Return a hyperparameter as people read it."""
-    return f"{value:g}" if isinstance(value, float) else str(_plain(value))
-
-
 def _name(params: Mapping[str, Any]) -> str:
-    return " ".join(v if n == "model" else f"{n}={shown(v)}" for n, v in params.items())
+    return " ".join(v if n == "model" else f"{n}={pretty(v)}" for n, v in params.items())
 
 
 def _plain(value: Any) -> Any:

@@ -7,10 +7,11 @@ hash of each accession stays in memory, until the accessions that come again are
 
 import json
 import tempfile
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,6 +75,19 @@ def import_files(
     return sources.read(folder)
 
 
+@contextmanager
+def _pool() -> Iterator[tuple[ThreadPoolExecutor, threading.Event]]:
+    """Give threads, and the event at which they are to give up: an error, or Ctrl-C, came."""
+    over = threading.Event()
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        try:
+            yield pool, over
+        except BaseException:
+            over.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
 def write(
     folder: Path,
     name: str,
@@ -85,8 +99,8 @@ def write(
     """Write the columns of a source into an empty folder."""
     readings = opened(paths, options)
     numbers = Numbers(transfers)
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        digests = [pool.submit(file_digest, reading.path) for reading in readings]
+    with _pool() as (pool, over):
+        digests = [pool.submit(file_digest, reading.path, over.is_set) for reading in readings]
         with _Sink(folder, options) as sink:
             for reading in readings:
                 sink.begin(reading)

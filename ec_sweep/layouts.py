@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from ec_sweep.plan import shown
+from ec_sweep.plan import pretty
 from ec_sweep.report import TIMES, Report, Row
 
 MISSING = "N/A"
@@ -283,7 +283,7 @@ def values_of(row: Row, axes: Sequence[str]) -> tuple[str, ...]:
 def _value(row: Row, axis: str) -> str:
     if axis not in row.params:
         return NOTHING
-    text = shown(row.params[axis])
+    text = pretty(row.params[axis])
     return _VALUES.get((axis, text), text)
 
 

@@ -1,7 +1,9 @@
 """Which attempts at which cells run, are done or failed: Optuna's study is the only truth."""
 
 import contextlib
+import functools
 import json
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -89,6 +91,15 @@ class Ledger:
         self._database = database  # what can be read without Optuna
         self._study_id = storage.get_study_id_from_name(study)
         self._trial_ids: dict[int, int] = {}
+
+    @functools.cached_property
+    def key(self) -> str:
+        """What tells this study from those of its name in other ledgers; drawn when first asked."""
+        known = self._storage.get_study_user_attrs(self._study_id).get("key")
+        if known is None:
+            known = uuid.uuid4().hex[:8]
+            self._storage.set_study_user_attr(self._study_id, "key", known)
+        return str(known)
 
     def attempts(self) -> dict[str, list[Attempt]]:
         """Return the attempts at each cell, oldest first."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ec_sweep import databases, schemas
-from ec_sweep.errors import EcsweepError
+from ec_sweep.errors import EcsweepError, first_line
 from ec_sweep.ledger import Attempt, Ledger, read_attempts
 from ec_sweep.paths import Home, check_sqlite, make_database, no_room
 
@@ -66,7 +66,7 @@ def open_to_read(home: Home, storage: str | None) -> "optuna.storages.RDBStorage
         schemas.check_file(path, schemas.OPTUNA)
     elif not databases.is_postgresql(storage or ""):
         raise EcsweepError(
-            f"{databases.shown(storage or '')}: only SQLite and PostgreSQL are known to refuse "
+            f"{databases.masked(storage or '')}: only SQLite and PostgreSQL are known to refuse "
             "what a reader would write."
         )
     if (path and not path.exists()) or (storage and not path and "studies" not in _tables(storage)):
@@ -77,7 +77,7 @@ def open_to_read(home: Home, storage: str | None) -> "optuna.storages.RDBStorage
 def known_studies(home: Home, storage: str | None) -> list[str]:
     """Return the names of the studies, ``name@scale``, that have a ledger."""
     path = sqlite_path(home, storage)
-    if path and not path.exists():
+    if (path and not path.exists()) or (storage and not path and "studies" not in _tables(storage)):
         return []
     return [study.study_name for study in _storage(home, storage).get_all_studies()]
 
@@ -149,8 +149,8 @@ def _storage(
             raise
         if databases.is_server(url):
             raise EcsweepError(databases.problem(url, error)) from error
-        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        reason = first_line(error)
         raise EcsweepError(
-            f"{databases.shown(url)}: the ledger cannot be opened ({reason})."
+            f"{databases.masked(url)}: the ledger cannot be opened ({reason})."
         ) from error
     return rdb

@@ -4,8 +4,10 @@ Any file system of fsspec's (``s3://``, ``gs://``, ``file://`` or a folder that 
 write there and drivers read there, so a trial that loses its machine goes on from its checkpoint,
 and one that finished while its driver was away is recorded by the next.
 
-    <location>/<study>/checkpoints/<cell>.npz
-    <location>/<study>/attempts/<run>/…        result.json is written last
+    <location>/<study>-<key>/checkpoints/<cell>.npz
+    <location>/<study>-<key>/attempts/<run>/…        result.json is written last
+
+The key is that of the study's ledger: homes that share a place keep out of each other's way.
 """
 
 import functools
@@ -17,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ec_sweep.errors import EcsweepError
+from ec_sweep.errors import EcsweepError, first_line
 from ec_sweep.outages import UnavailableError
 
 RESULT = "result.json"
@@ -25,7 +27,7 @@ RESULT = "result.json"
 
 @dataclass(frozen=True)
 class Location:
-    """The part of a place that belongs to one study, ``name@scale``."""
+    """The part of a place that belongs to one study, ``name@scale-key``."""
 
     url: str
     study: str
@@ -86,13 +88,13 @@ class Location:
         for path in sorted(files, key=lambda path: path.name == RESULT):
             self._put(path, f"attempts/{run_id}/{path.relative_to(folder)}")
 
-    def pull_attempt(self, run_id: str, folder: Path) -> None:
-        """Bring what a finished attempt has left, if it is there, into its folder."""
+    def pull_attempt(self, run_id: str, folder: Path) -> bool:
+        """Bring what a finished attempt has left into its folder; returns whether it is there."""
         with self._reached() as (system, root):
             source = f"{root}/attempts/{run_id}"
             system.invalidate_cache()
             if not system.exists(f"{source}/{RESULT}"):
-                return
+                return False
             names = [name.removeprefix(source).lstrip("/") for name in system.find(source)]
             for name in sorted(names, key=lambda name: name == RESULT):
                 target = folder / name
@@ -100,6 +102,7 @@ class Location:
                 aside = target.with_name(f".{target.name}.part")
                 system.get_file(f"{source}/{name}", str(aside))
                 aside.replace(target)
+        return True
 
     def remove_attempt(self, run_id: str) -> None:
         """Delete what an attempt has left, if anything."""
@@ -153,7 +156,6 @@ class Location:
         try:
             yield files
         except Exception as error:  # each file system has errors of its own
-            lines = str(error).splitlines() or [type(error).__name__]
             raise UnavailableError(
-                f"--artifacts {self.url} cannot be reached or written to ({lines[0]:.200})."
+                f"--artifacts {self.url} cannot be reached or written to ({first_line(error)})."
             ) from error

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ec_sweep.errors import EcsweepError
 
-_BACKENDS = {"tensorflow": "tensorflow", "jax": "'ecsweep[jax]'", "torch": "torch"}
+_BACKENDS = {"tensorflow": "tensorflow", "jax": "'ecsweep[jax]'"}
 """What Keras can compute with here, and what installs it."""
 _MPS_PIPES = "/tmp/nvidia-mps"
 """Where CUDA itself looks for the pipes of its Multi-Process Service, unless told otherwise."""
@@ -119,9 +119,12 @@ def cards(gpus: Sequence[str]) -> list[Card | None]:
     fields = "index,uuid,memory.total,memory.free"
     query = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
     found: dict[str, Card] = {}
-    with contextlib.suppress(OSError, subprocess.SubprocessError, ValueError):
+    try:
         listed = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30)
-        for line in listed.stdout.splitlines():
+    except (OSError, subprocess.SubprocessError):
+        return [None] * len(gpus)
+    for line in listed.stdout.splitlines():
+        with contextlib.suppress(ValueError):  # "[N/A]"
             index, uuid, total, free = (field.strip() for field in line.split(","))
             found[index] = found[uuid] = Card(int(total) << 20, int(free) << 20)
     return [found.get(gpu.strip()) for gpu in gpus]

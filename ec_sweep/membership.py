@@ -102,10 +102,12 @@ class Membership:
         share = cluster.usual_share(found, wanted.cpus, wanted.gpus, wanted.memory)
         if wanted.exclusive:
             largest = max(found, key=lambda node: (node.gpus, node.cpus))
-            share = Share(max(1, int(largest.cpus)), min(1.0, largest.gpus), share.memory)
+            cpus = wanted.cpus or max(1, int(largest.cpus))
+            gpus = min(1.0, largest.gpus) if wanted.gpus is None else wanted.gpus
+            share = Share(cpus, gpus, share.memory)
         self.share = share
         self._take_in(found)
-        if not self.slots:
+        if not (wanted.trials or self._capacity):
             raise EcsweepError(
                 f"no node of the cluster has {share} for a trial. There are: {_in_words(found)}. "
                 "Ask for less (--threads-per-worker, --gpus-per-trial, --memory-per-trial), or "
@@ -173,7 +175,10 @@ class Membership:
 
 
 def _end_orphans(study: str) -> None:
-    """End the agents of a driver of this study that died, whose lock this one holds now."""
+    """End the agents of a driver of this study that died, whose lock this one holds now.
+
+    ``study`` has the key of the ledger in it: one of another home goes on undisturbed.
+    """
     import ray
     from ray.util import list_named_actors
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from ec_sweep import databases, schemas
-from ec_sweep.errors import EcsweepError
+from ec_sweep.errors import EcsweepError, first_line
 from ec_sweep.outages import Reaching
 from ec_sweep.paths import Home, check_sqlite, make_database, no_room
 
@@ -66,9 +66,9 @@ def connect(home: Home) -> "MlflowClient":
             raise
         if on_server:
             raise EcsweepError(databases.problem(uri, error)) from error
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise EcsweepError(
-            f"{databases.shown(uri)}: MLflow's data cannot be opened ({reason})."
+            f"{databases.masked(uri)}: MLflow's data cannot be opened ({reason})."
         ) from error
     return client
 

@@ -54,10 +54,8 @@ class NodeFiles:
     def dataset(self, fingerprint: str, arrays: Mapping[str, Any], fetch: Fetch) -> Path:
         """Return the folder of a dataset on this node; the first to ask brings it."""
         name = f"data-{fingerprint}"
-        if name in self._held:
-            return self._root / name
         with self._alone():
-            folder = self._hold(name)
+            folder = self._root / name if name in self._held else self._hold(name)
             for file_name, address in arrays.items():
                 if not (folder / file_name).exists():
                     with open_atomically(folder / file_name) as file:

@@ -38,7 +38,7 @@ def complete_dataset(ctx: typer.Context, incomplete: str) -> Iterable[str]:
     """Return the datasets and sources that a shell offers."""
     from ec_sweep import completing
 
-    return completing.datasets(incomplete, Path(ctx.params.get("home") or _environment_home()))
+    return completing.datasets(incomplete, Path(ctx.params.get("home") or environment_home()))
 
 
 Home = Annotated[
@@ -110,9 +110,10 @@ def place(home: Path, storage: str | None = None, *, reads: bool = False) -> "Pl
     from ec_sweep import databases, mlflow_store, paths, planning
 
     _check_home(home, reads)
-    typed = {"--home": str(home)} if home != _environment_home() else {}
+    usual = environment_home().absolute()
+    typed = {"--home": str(home)} if home.absolute() != usual else {}
     if storage and storage != os.environ.get("ECSWEEP_STORAGE"):
-        typed["--storage"] = databases.shown(storage)
+        typed["--storage"] = databases.masked(storage)
     hints.repeat(typed)
     folder = paths.Home(home.resolve())
     tracking = mlflow_store.tracking_uri(folder)
@@ -156,7 +157,8 @@ def know_models(file: Path | None) -> "OwnFile | None":
     return found
 
 
-def _environment_home() -> Path:
+def environment_home() -> Path:
+    """Return the home folder where none is named: ``ECSWEEP_HOME``, else the current folder."""
     return Path(os.environ.get("ECSWEEP_HOME") or HERE)
 
 
@@ -275,7 +277,9 @@ def on_cluster(
 
 def _bytes(option: str, text: str) -> int:
     """Return a size given as 800M, 4G or in bytes."""
-    number, unit = (text[:-1], text[-1].upper()) if text[-1:].upper() in _SIZES else (text, "")
+    number, unit = (
+        (text[:-1], text[-1].upper()) if text[-1:].upper() in {*_SIZES} - {""} else (text, "")
+    )
     try:
         found = int(float(number) * _SIZES[unit])
     except (ValueError, OverflowError):

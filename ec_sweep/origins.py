@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ec_sweep.layouts import Runs, heading
-from ec_sweep.plan import shown
+from ec_sweep.plan import pretty
 from ec_sweep.report import Report
 
 
@@ -65,8 +65,8 @@ class Origins:
     def _entry(self, runs: Runs, anchor: str, datasets: Container[str]) -> Entry:
         made, _, origin = self._known[runs[0]]
         params = origin["params"]
-        axes = {heading(axis): shown(params[axis]) for axis in made.axes if axis in params}
-        fixed = {name: shown(value) for name, value in params.items() if name not in made.axes}
+        axes = {heading(axis): pretty(params[axis]) for axis in made.axes if axis in params}
+        fixed = {name: pretty(value) for name, value in params.items() if name not in made.axes}
         facts = {
             "Fixed": ", ".join(f"{name}={value}" for name, value in fixed.items()),
             "Code": f"ecsweep {origin['code']}",

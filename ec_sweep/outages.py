@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ec_sweep import hints
-from ec_sweep.errors import EcsweepError
+from ec_sweep.errors import EcsweepError, first_line
 from ec_sweep.paths import no_room
 
 
@@ -81,13 +81,13 @@ def _translate(error: Exception, what: str, remote: bool) -> None:
     for cause in _causes(error):
         if _is_away(cause, remote):
             # What wraps a cause says the same in many words; a pool of connections says nothing.
-            root = [said for said in map(_line, _causes(cause)) if said != "()"][-1]
+            root = [said for said in map(first_line, _causes(cause)) if said != "()"][-1]
             raise UnavailableError(f"{what} cannot be reached ({root}).") from error
         if getattr(cause, "error_code", "") == "RESOURCE_DOES_NOT_EXIST" or _DELETED in str(cause):
-            raise EcsweepError(f"{what}: {_line(cause)} See: {doctor}") from error
+            raise EcsweepError(f"{what}: {first_line(cause)} See: {doctor}") from error
         if _from_sqlite(cause) and any(mark in str(cause) for mark in _BROKEN):
             raise EcsweepError(
-                f"{what}: its database cannot be used ({_line(cause)}). See: {doctor}"
+                f"{what}: its database cannot be used ({first_line(cause)}). See: {doctor}"
             ) from error
 
 
@@ -119,8 +119,3 @@ def _from_sqlite(error: BaseException) -> bool:
     import sqlite3
 
     return isinstance(getattr(error, "orig", error), sqlite3.Error)
-
-
-def _line(error: BaseException) -> str:
-    text = str(getattr(error, "orig", None) or error)
-    return text.splitlines()[0][:300] if text else type(error).__name__

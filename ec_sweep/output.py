@@ -14,7 +14,7 @@ import typer
 
 from ec_sweep import columns, hints, names, tables
 from ec_sweep.cards import told
-from ec_sweep.databases import shown
+from ec_sweep.databases import masked
 from ec_sweep.describing import axis_in_words, counts
 from ec_sweep.ec import EcNumber
 from ec_sweep.errors import printable
@@ -235,7 +235,7 @@ def print_end(found: StudyStatus, table: Table, files: Sequence[Path], home: Hom
         )
     print_files("Tables", files)
     typer.echo(f"More    {hints.on('report', name)}   (figures, classes, comparisons)")
-    place = relative(home.mlflow_db) if is_local(home) else shown(tracking_uri(home))
+    place = relative(home.mlflow_db) if is_local(home) else masked(tracking_uri(home))
     study, _, scale = name.partition("@")
     command = hints.command("ui", "--study", study, scale=scale)
     typer.echo(f"Runs    {command}   ({place})")

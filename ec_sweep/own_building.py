@@ -80,7 +80,7 @@ def build(file: OwnFile, model: str, function: str, hp: Hyperparameters, classes
         network = made(given, classes)
     except (MemoryError, OwnModelError):
         raise
-    except Exception as error:  # whatever the user's code raises: told with its line
+    except (Exception, SystemExit) as error:  # whatever the user's code raises: told with its line
         raise OwnModelError(_where(file, error, where)) from error
     return _with_softmax(network, f"{where}: {function}", hp.length, classes)
 

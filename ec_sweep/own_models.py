@@ -140,8 +140,16 @@ def _check_agreement(file: OwnFile, found: Mapping[str, Model]) -> None:
                 )
 
 
-def _targets(node: ast.Assign | ast.AnnAssign) -> list[ast.expr]:
-    return node.targets if isinstance(node, ast.Assign) else [node.target]
+def _changes_registry(node: ast.AST) -> bool:
+    """Whether a node gives ``MODELS`` a value, or adds to it, changes or removes some of it."""
+    match node:
+        case ast.Name(id="MODELS", ctx=ast.Store() | ast.Del()):
+            return True
+        case ast.Subscript(value=ast.Name(id="MODELS"), ctx=ast.Store() | ast.Del()):
+            return True
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="MODELS"), attr=called)):
+            return called in {"update", "setdefault", "pop", "popitem", "clear", "__setitem__"}
+    return False
 
 
 @dataclass(frozen=True)
@@ -158,13 +166,14 @@ class _Reader:
 
     def registry(self, tree: ast.Module) -> list[tuple[ast.expr | None, ast.expr]]:
         """Return keys and values of ``MODELS``."""
-        assigned = [node for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign)]
-        named = [node for node in assigned if "MODELS" in map(ast.unparse, _targets(node))]
+        named = [part for part in tree.body if any(map(_changes_registry, ast.walk(part)))]
         if not named:
             self.refuse(None, f"it has no line that names its models: {_FORM}")
-        value = named[-1].value
+        value = named[0].value if isinstance(named[0], ast.Assign | ast.AnnAssign) else None
         if not isinstance(value, ast.Dict) or not value.keys:
-            self.refuse(named[-1], f"MODELS must be written out: {_FORM}")
+            self.refuse(named[0], f"MODELS must be written out: {_FORM}")
+        if len(named) > 1:
+            self.refuse(named[1], f"MODELS must be written out in one place: {_FORM}")
         return list(zip(value.keys, value.values, strict=True))
 
     def name(self, key: ast.expr | None, found: Mapping[str, Model]) -> str:

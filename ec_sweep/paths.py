@@ -1,11 +1,14 @@
 """Every path that ecsweep reads or writes, and how files are written."""
 
+import contextlib
 import errno
 import hashlib
 import os
 import sqlite3
 import stat
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -14,6 +17,10 @@ from typing import BinaryIO
 from urllib.parse import quote
 
 from ec_sweep.errors import EcsweepError
+
+_BLOCK = 1 << 20  # bytes
+DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What NumPy and zipfile raise where a file of arrays is missing or damaged."""
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """System errors that say there is no room to write."""
@@ -155,8 +162,7 @@ def open_atomically(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
         writer = other.name.rpartition(".")[2].partition("-")[0]
         if writer.isdigit() and not psutil.pid_exists(int(writer)):  # killed while writing
             other.unlink(missing_ok=True)
-    prefix = f".{path.name}.{os.getpid()}-"
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix)
+    handle, name = _beside(path)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -165,8 +171,17 @@ def open_atomically(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
         os.chmod(name, 0o600 if private else 0o666 & ~_umask())
         os.replace(name, path)
     except BaseException:  # Ctrl-C too: nothing half-written stays, and the error goes on
-        os.unlink(name)
+        with contextlib.suppress(FileNotFoundError):  # it has just got its name
+            os.unlink(name)
         raise
+
+
+def _beside(path: Path) -> tuple[int, str]:
+    """Make a file of this process beside another one; returns its handle and name."""
+    while True:
+        with contextlib.suppress(FileNotFoundError):  # who removes what is empty came between
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.{os.getpid()}-")
 
 
 def write_atomically(path: Path, content: str | bytes, *, private: bool = False) -> None:
@@ -175,10 +190,13 @@ def write_atomically(path: Path, content: str | bytes, *, private: bool = False)
         file.write(content.encode() if isinstance(content, str) else content)
 
 
-def file_digest(path: Path) -> str:
-    """Return the sha256 of a file, in hex."""
+def file_digest(path: Path, over: Callable[[], bool] = lambda: False) -> str:
+    """Return the sha256 of a file, in hex; of less of it once it is ``over``."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while (block := file.read(_BLOCK)) and not over():
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def no_room(error: BaseException | None) -> str | None:

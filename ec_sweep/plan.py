@@ -35,7 +35,7 @@ class Plan:
         values = {name: cell.params[name] for name in self.axes if name in cell.params}
         if self._replicated:
             values["seed"] = cell.seed
-        return " ".join(f"{name}={shown(value)}" for name, value in values.items()) or cell.model
+        return " ".join(f"{name}={pretty(value)}" for name, value in values.items()) or cell.model
 
     def about(self, cell: Cell, keep: Keep) -> About | None:
         """Return what the model trained for a cell is to say of itself, if it is to be saved."""
@@ -58,12 +58,13 @@ class Plan:
         )
 
 
-def shown(value: object) -> str:
+def pretty(value: object) -> str:
     """Return a hyperparameter's value as people write it: 0.0001, relu, 3-4-5."""
     if isinstance(value, float):
-        return np.format_float_positional(value, trim="-") if 1e-7 < value < 1e7 else f"{value:g}"
+        positional = 1e-7 < abs(value) < 1e7
+        return np.format_float_positional(value, trim="-") if positional else repr(value)
     if isinstance(value, list | tuple):
-        return "-".join(map(shown, value))
+        return "-".join(map(pretty, value))
     return str(value)
 
 

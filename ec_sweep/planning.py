@@ -15,7 +15,7 @@ from ec_sweep.hyperparameters import in_text
 from ec_sweep.ledger import DONE, Attempt, Ledger, State, state_of
 from ec_sweep.ledger_store import known_attempts
 from ec_sweep.paths import Home, packed
-from ec_sweep.plan import Plan, shown
+from ec_sweep.plan import Plan, pretty
 from ec_sweep.spec import SCALES, Cell, Data, Request, Sampled, Sweep
 
 
@@ -235,7 +235,7 @@ def _last_file(home: Home, study: str) -> Path | None:
 
 def applicable(study: str, request: Request) -> Request:
     """Return a request without the overrides that mean nothing to any model of a study."""
-    declared = spec.declared(spec.load(find_sweep(study)))
+    declared = spec.declared(spec.load(find_sweep(study)), request.scale)
     kept = tuple((name, value) for name, value in request.overrides if name in declared)
     return replace(request, overrides=kept)
 
@@ -323,7 +323,7 @@ def source_of(resolved: Resolved) -> str:
     """Say on what data, and how much of it, the cells are trained."""
     data = cell_data.in_words(resolved.datasets, resolved.examples)
     scale, overrides = resolved.request.scale.capitalize(), resolved.request.overrides
-    changed = ", ".join(f"{name} {shown(value)}" for name, value in overrides)
+    changed = ", ".join(f"{name} {pretty(value)}" for name, value in overrides)
     return f"{scale} scale{f', changed to {changed}' if changed else ''}: {data}"
 
 

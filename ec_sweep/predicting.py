@@ -125,7 +125,7 @@ def _row(classes: Sequence[str], probabilities: Probabilities, top: int | None) 
 
 
 def _number(probability: np.float32) -> str:
-    return f"{probability:.8g}"  # as many digits as a float32 has
+    return f"{probability:.8g}"  # about as many digits as a float32 has
 
 
 def _flags(entry: Entry, about: About) -> list[str]:

@@ -26,9 +26,10 @@ from ec_sweep.errors import EcsweepError
 from ec_sweep.hints import command
 from ec_sweep.layouts import Table
 from ec_sweep.mlflow_store import LOCAL_UI
+from ec_sweep.paths import DAMAGED
 from ec_sweep.pictures import Picture
 from ec_sweep.report import Report, Row
-from ec_sweep.stored import Measured
+from ec_sweep.stored import Measured, no_predictions
 from ec_sweep.writing import PAGE, Writer
 
 FORMATS = (*tables.FORMATS, *drawing.FORMATS, PAGE)
@@ -136,7 +137,10 @@ class Publisher:
 
         def predictions(run_id: str) -> analysis.Predictions:
             if run_id not in loaded:
-                loaded[run_id] = analysis.load(tracker.predictions(run_id))
+                try:
+                    loaded[run_id] = analysis.load(tracker.predictions(run_id))
+                except DAMAGED as error:
+                    raise no_predictions(f"{study}@{self.scale}", run_id) from error
             return loaded[run_id]
 
         some = self._looked_at(made)
@@ -302,5 +306,6 @@ def _sequences(made: Report, row: Row) -> tuple[Any, ...]:
 
 
 def _ordinal(number: int) -> str:
-    suffix = {1: "st", 2: "nd", 3: "rd"}.get(number, "th")
+    last = 0 if number % 100 in (11, 12, 13) else number % 10
+    suffix = {1: "st", 2: "nd", 3: "rd"}.get(last, "th")
     return f"{number}{suffix} training sample"

@@ -249,7 +249,7 @@ def _upper(column: "pa.Array") -> "tuple[pa.Array, Mask]":
     import pyarrow.compute as pc
 
     extremes = pc.min_max(pa.array(letters(column))).as_py()
-    if (extremes["min"] or ord("A")) >= ord("A") and (extremes["max"] or 0) <= ord("Z"):
+    if extremes["min"] is None or ord("A") <= extremes["min"] <= extremes["max"] <= ord("Z"):
         return column, np.zeros(len(column), bool)  # nearly always, and much faster
     upper = _as_bytes(pc.ascii_upper(pc.ascii_trim_whitespace(_as_text(column))))
     return upper, _rows_with(upper, _NOT_A_TO_Z)

@@ -34,18 +34,18 @@ def problem(error: ValidationError, fields: Iterable[str]) -> str:
     key = ".".join(str(part) for part in place if part != "[key]")
     if reason == "extra_forbidden":
         allowed = list(fields)
-        return f"unknown key {shown(key)}.{nearest(key, allowed)} Allowed: {', '.join(allowed)}."
+        return f"unknown key {excerpt(key)}.{nearest(key, allowed)} Allowed: {', '.join(allowed)}."
     if reason == "missing":
         return f"the key {key!r} is missing."
     if reason in _MUST_BY_REASON and (about_key or key not in _MUST):
         must = _MUST_BY_REASON[reason].format_map(first.get("ctx", {}))
     else:
         must = _MUST.get(key, first["msg"])
-    name = f"the key {shown(key)}" if about_key else key
-    return f"{name} must be {must}. Received: {shown(first['input'])}."
+    name = f"the key {excerpt(key)}" if about_key else key
+    return f"{name} must be {must}. Received: {excerpt(first['input'])}."
 
 
-def shown(value: object) -> str:
+def excerpt(value: object) -> str:
     """Return a refused value as a message shows it: in one line, and not all of a long one."""
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."

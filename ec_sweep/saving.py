@@ -6,7 +6,6 @@ that a model from elsewhere runs no code of its own when it is read.
 
 import dataclasses
 import json
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from ec_sweep.errors import EcsweepError, printable
 from ec_sweep.hyperparameters import Hyperparameters
 from ec_sweep.models import MODELS, hyperparameters_of
 from ec_sweep.own_building import OwnFile
-from ec_sweep.paths import open_atomically, write_atomically
+from ec_sweep.paths import DAMAGED, open_atomically, write_atomically
 
 Array = npt.NDArray[Any]
 Keep = Literal["best", "all", "none"]
@@ -143,7 +142,7 @@ def read_weights(folder: Path) -> list[Array]:
     try:
         with np.load(path, allow_pickle=False) as found:
             return [found[f"arr_{number}"] for number in range(len(found.files))]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         reason = printable(str(error) or type(error).__name__)
         raise EcsweepError(
             f"{path}: the weights are missing or damaged ({reason}). Train the cell again: "
@@ -171,4 +170,6 @@ def _about(document: dict[str, Any]) -> About:
     }
     classes = tuple(document.pop("classes"))
     known = hyperparameters_of(model, values)
+    if wrong := MODELS[model].check(known):
+        raise ValueError(wrong)
     return About(hyperparameters=known, classes=classes, **document)

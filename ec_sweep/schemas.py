@@ -18,7 +18,8 @@ from typing import Literal
 from urllib.parse import quote
 
 from ec_sweep import hints
-from ec_sweep.errors import EcsweepError
+from ec_sweep.errors import EcsweepError, first_line
+from ec_sweep.paths import no_room
 
 Age = Literal["older", "newer"]
 
@@ -173,6 +174,8 @@ def migrate(path: Path, library: Library, work: Path) -> Path:
                 _try_upgrade(copy, library)
                 os.replace(copy, path)
         except sqlite3.OperationalError as error:
+            if no_room(error):
+                raise
             raise EcsweepError(
                 f"{path} is in use ({error}). End what uses it (ecsweep ui?), then try again."
             ) from error
@@ -194,7 +197,7 @@ def _try_upgrade(copy: Path, library: Library) -> None:
         _check(copy, library)
     except Exception as error:  # whatever goes wrong in migrations that are not ours
         raise EcsweepError(
-            f"{library.name}'s migration of a copy failed ({str(error).splitlines()[0]}); the "
+            f"{library.name}'s migration of a copy failed ({first_line(error)}); the "
             "database is as it was."
         ) from error
 

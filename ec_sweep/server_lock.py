@@ -110,7 +110,7 @@ class ServerLock:
         import sqlalchemy
 
         self._connection = None
-        with contextlib.suppress(sqlalchemy.exc.SQLAlchemyError):
+        with contextlib.suppress(sqlalchemy.exc.SQLAlchemyError, EcsweepError):
             self._open.pop_all().close()
 
     def _renew(self) -> bool:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ec_sweep import baselines, encoding, saving, sequences
 from ec_sweep.encoding import Tokens
-from ec_sweep.errors import EcsweepError
+from ec_sweep.errors import EcsweepError, first_line
 from ec_sweep.models import MODELS
 from ec_sweep.own_building import OwnFile, OwnModelError
 from ec_sweep.saving import About, Array
@@ -113,7 +113,7 @@ def load(folder: Path, own: OwnFile | None = None, *, trusted: bool = False) -> 
     except (ValueError, AttributeError, IndexError) as error:
         raise EcsweepError(
             f"{folder}: the weights do not fit the model that its document names "
-            f"({str(error).splitlines()[0]})."
+            f"({first_line(error)})."
         ) from error
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from ec_sweep import hyperparameters
 from ec_sweep.errors import EcsweepError, nearest
 from ec_sweep.models import MODELS
-from ec_sweep.refusals import shown
+from ec_sweep.refusals import excerpt
 
 SPLITS = ("random", "identical", "cluster", "given")
 CHOICES = ("model", "split")
@@ -161,7 +161,7 @@ def replacement(name: str, value: object, where: str, source: str) -> object:
         return [value]
     raise EcsweepError(
         f"{where}: {source}.{name} replaces a grid axis and must be a list of values. "
-        f"Received: {shown(value)}."
+        f"Received: {excerpt(value)}."
     )
 
 
@@ -172,7 +172,7 @@ def check_single(name: object, value: object, where: str, key: str) -> None:
     if several or isinstance(value, dict):
         raise EcsweepError(
             f"{where}: {key} must be one value: {name} is no axis of this sweep, which its grid "
-            f"would have to name (in a file of your own). Received: {shown(value)}."
+            f"would have to name (in a file of your own). Received: {excerpt(value)}."
         )
 
 
@@ -191,19 +191,19 @@ def parse(name: object, value: object, where: str, key: str) -> Any:
         must = f"one of {', '.join(allowed)}"
         hint = nearest(str(value), allowed)
         if name == "model" and not hint:
-            hint = " A model of your own: --models FILE."
+            hint = " A model of your own: study and plan take --models FILE."
     else:
         try:
             return hyperparameters.parse(name, value)
         except ValueError as error:
             must = str(error)
-    raise EcsweepError(f"{where}: {key} must be {must}. Received: {shown(value)}.{hint}")
+    raise EcsweepError(f"{where}: {key} must be {must}. Received: {excerpt(value)}.{hint}")
 
 
 def _check_name(name: object, where: str, key: str) -> None:
     if name not in names():
         raise EcsweepError(
-            f"{where}: unknown key {shown(key)}.{nearest(str(name), names())} "
+            f"{where}: unknown key {excerpt(key)}.{nearest(str(name), names())} "
             f"Allowed: {', '.join(names())}."
         )
 
@@ -216,7 +216,7 @@ def _is_one_list(name: str, values: list[Any]) -> bool:
 
 def _range(name: str, written: Mapping[Any, Any], where: str, key: str) -> Range:
     def refuse(what: str, received: object) -> EcsweepError:
-        return EcsweepError(f"{where}: {what}. Received: {shown(received)}.")
+        return EcsweepError(f"{where}: {what}. Received: {excerpt(received)}.")
 
     kind = hyperparameters.number_type(name) if name in hyperparameters.names() else None
     if name in names() and kind is None:
@@ -246,7 +246,7 @@ def _range(name: str, written: Mapping[Any, Any], where: str, key: str) -> Range
         raise refuse(f"{key}.step must be {must}", written["step"])
     last = Range(low, high, step=step).at(_steps(low, high, step))
     if last != high:
-        must = f"{key}.step must lead from low to high: {shown(last)} is the last it reaches"
+        must = f"{key}.step must lead from low to high: {excerpt(last)} is the last it reaches"
         raise refuse(must, dict(written))
     return Range(low, high, step=step)
 

@@ -28,7 +28,7 @@ from ec_sweep.cell import Cell as Cell
 from ec_sweep.cell import Data as Data
 from ec_sweep.cell import Sampled as Sampled
 from ec_sweep.errors import EcsweepError, nearest
-from ec_sweep.refusals import problem, shown
+from ec_sweep.refusals import excerpt, problem
 from ec_sweep.space import parse
 
 SCALES = ("demo", "paper")
@@ -223,9 +223,9 @@ def examples(sweep: Sweep, request: Request, where: str | None = None) -> list[C
     return drawn.extremes() if drawn else cells(sweep, request, where)
 
 
-def declared(sweep: Sweep) -> set[str]:
+def declared(sweep: Sweep, scale: str) -> set[str]:
     """Return the names that the models of a sweep take, beside what every cell has."""
-    models = {cell.model for cell in examples(sweep, Request())}
+    models = {cell.model for cell in examples(sweep, Request(scale))}
     return used(models)
 
 
@@ -237,7 +237,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     if name not in space.names():
         raise EcsweepError(
             f"--set takes KEY=VALUE with a key of {', '.join(space.names())}. "
-            f"Received: {shown(text)}.{nearest(name, space.names())}"
+            f"Received: {excerpt(text)}.{nearest(name, space.names())}"
         )
     try:
         return name, documents.parse(value)
@@ -292,12 +292,12 @@ def _check_sampler(sweep: Sweep, where: str) -> None:
     if sweep.metric not in METRICS:
         raise EcsweepError(
             f"{where}: metric must be {' or '.join(METRICS)}: choosing by the test set would leak "
-            f"it into the choice. Received: {shown(sweep.metric)}."
+            f"it into the choice. Received: {excerpt(sweep.metric)}."
         )
     if sweep.direction not in (None, METRICS[sweep.metric]):
         raise EcsweepError(
             f"{where}: direction must be {METRICS[sweep.metric]} for {sweep.metric}. "
-            f"Received: {shown(sweep.direction)}. Leave it out: the metric decides."
+            f"Received: {excerpt(sweep.direction)}. Leave it out: the metric decides."
         )
 
 
@@ -306,7 +306,7 @@ def _check_once(sweep: Sweep, where: str) -> None:
     both = [name for name in sweep.fixed if sweep.grids and all(name in g for g in sweep.grids)]
     if both:
         raise EcsweepError(
-            f"{where}: {shown(both[0])} stands in fixed and in grid, which would replace it. "
+            f"{where}: {excerpt(both[0])} stands in fixed and in grid, which would replace it. "
             "Remove one."
         )
     seed, times = Counter(sweep.seeds).most_common(1)[0]

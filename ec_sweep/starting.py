@@ -131,7 +131,12 @@ def write(path: Path) -> Path:
             raise EcsweepError(f"{path} is there already, and is left as it is. Name another.")
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:  # never over one that has just come
-            file.write(text)
+            try:
+                file.write(text)
+                file.flush()
+            except BaseException:  # Ctrl-C too: nothing half-written stays, and the error goes on
+                path.unlink()
+                raise
     except OSError as error:
         raise EcsweepError(f"{path}: cannot be written ({error.strerror}).") from error
     return path

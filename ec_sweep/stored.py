@@ -290,7 +290,7 @@ class StoredStudy:
         """Return an artifact that goes with the study's plan."""
         try:
             found: dict[str, Any] = json.loads(path.read_text())
-        except OSError as error:
+        except (OSError, ValueError) as error:  # missing, or torn by a power cut
             raise no_plan(self.study) from error
         return found
 
@@ -323,9 +323,10 @@ def no_plan(study: str) -> EcsweepError:
 
 
 def no_predictions(study: str, run_id: str) -> EcsweepError:
-    """Return the error that a run's predictions are missing."""
+    """Return the error that a run's predictions are missing or damaged."""
     return EcsweepError(
-        f"the predictions of run {run_id} of {study} are missing from MLflow's artifacts. Train "
+        f"the predictions of run {run_id} of {study} are missing or damaged in MLflow's artifacts. "
+        f"Train "
         f"its cell again: {hints.on('forget', study)}, then {hints.on('study', study)}"
     )
 

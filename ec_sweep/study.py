@@ -178,12 +178,14 @@ class Driver:
                 self._conclude(run_id, first)
                 self._said.popleft()
                 continue
-            events = []
+            events, last = [], False
             for message in self._said:  # as many as go into one write
-                if message.run_id != run_id or isinstance(message.content, Result):
+                if message.run_id != run_id:
+                    break
+                if last := isinstance(message.content, Result):
                     break
                 events.append(message.content)
-            self._observe(run_id, events)
+            self._observe(run_id, events, last)
             for _ in events:
                 self._said.popleft()
 
@@ -246,8 +248,8 @@ class Driver:
         )
         self._display.started(cell)
 
-    def _observe(self, run_id: str, events: Sequence[Event]) -> None:
-        self._tracker.log(run_id, events)
+    def _observe(self, run_id: str, events: Sequence[Event], last: bool) -> None:
+        self._tracker.log(run_id, events, last)
         running = self._running[run_id]
         for event in events:
             if event.epoch:

@@ -17,7 +17,7 @@ from ec_sweep.layouts import (
     runs_of,
     values_of,
 )
-from ec_sweep.plan import shown
+from ec_sweep.plan import pretty
 from ec_sweep.report import Report, Row
 
 _CLASS_HEADINGS = ("All", "1st train", "2nd train", "Valid", "Test")
@@ -112,7 +112,7 @@ def _drawn(card: Mapping[str, Any]) -> str:
     if drawing is None:
         return "Nothing was drawn: every sequence of each part is used."
     kind = "fractions" if drawing["fractions"] else "sizes"
-    return f"Drawn from train, valid and test by {kind} {', '.join(map(shown, drawing[kind]))}."
+    return f"Drawn from train, valid and test by {kind} {', '.join(map(pretty, drawing[kind]))}."
 
 
 def comparison_table(report: Report, comparisons: Sequence[Comparison]) -> Table:

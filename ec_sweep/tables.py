@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ec_sweep.analysis import Selected
 from ec_sweep.errors import printable
 from ec_sweep.layouts import Table
-from ec_sweep.plan import shown
+from ec_sweep.plan import pretty
 from ec_sweep.report import METRICS, Report
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ def _columns(table: Table) -> list[tuple[str, str]]:
 
 
 def _plain(value: object) -> str:
-    return "" if value is None else shown(value)
+    return "" if value is None else pretty(value)
 
 
 def literal(text: str) -> str:

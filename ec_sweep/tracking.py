@@ -60,8 +60,8 @@ class Tracker:
         self._stored = stored
         self._artifacts: dict[str, str] = {}
         """Where the artifacts of runs begun here go."""
-        self._waiting: dict[str, dict[str, str]] = {}
-        """Tags of a run that its next write takes along."""
+        self._waiting: dict[str, tuple[list[Metric], dict[str, str]]] = {}
+        """Metrics and tags of a run that its next write takes along."""
 
     def open_parent(self, title: str) -> str:
         """Return the study's parent run, opened for another session."""
@@ -147,7 +147,7 @@ class Tracker:
 
         try:
             found: dict[str, Any] = json.loads(self._artifact(run_id, name))
-        except (MlflowException, OSError) as error:
+        except (MlflowException, OSError, ValueError) as error:  # missing, or torn by a power cut
             raise no_plan(self._study) from error
         return found
 
@@ -213,11 +213,12 @@ class Tracker:
         )
         return str(run.info.run_id)
 
-    def log(self, run_id: str, events: Sequence[Event]) -> None:
+    def log(self, run_id: str, events: Sequence[Event], last: bool = False) -> None:
         """Log events under their own times, so that logging them again changes nothing.
 
-        What a run is on waits for its first metrics: a write costs more than what it writes. Only
-        the node of a cluster, which is looked for while it runs, does not.
+        A write costs more than what it writes: what a run is on waits for its first metrics, and
+        the ``last`` events for `finish`. Only the node of a cluster, which is looked for while
+        it runs, does not wait.
         """
         from mlflow.entities import Metric
 
@@ -226,11 +227,13 @@ class Tracker:
             for event in events
             for name, value in event.metrics.items()
         ]
-        for event in events:
-            tags = {f"ecsweep.environment.{key}": text for key, text in event.environment.items()}
-            self._waiting.setdefault(run_id, {}).update(tags)
-        if metrics or any("node" in event.environment for event in events):
-            self._log_batch(run_id, metrics, {})
+        found = {key: text for event in events for key, text in event.environment.items()}
+        tags = {f"ecsweep.environment.{key}": text for key, text in found.items()}
+        if "node" in found or (metrics and not last):
+            self._log_batch(run_id, metrics, tags)
+        else:
+            before, others = self._waiting.get(run_id, ([], {}))
+            self._waiting[run_id] = (before + metrics, others | tags)
 
     def finish(self, run_id: str, result: Result, folder: AttemptFolder) -> None:
         """Log an attempt's result and artifacts and end its run; repeating it changes nothing."""
@@ -265,10 +268,11 @@ class Tracker:
                     os.close(handle)
 
     def _log_batch(self, run_id: str, metrics: "list[Metric]", tags: Mapping[str, str]) -> None:
-        """Log metrics and tags, and the tags that waited."""
+        """Log metrics and tags, and those that waited."""
         from mlflow.entities import RunTag
 
-        tags = {**self._waiting.get(run_id, {}), **tags}
+        before, others = self._waiting.get(run_id, ([], {}))
+        metrics, tags = before + metrics, {**others, **tags}
         self._client.log_batch(run_id, metrics, tags=[RunTag(*tag) for tag in tags.items()])
         self._waiting.pop(run_id, None)
 

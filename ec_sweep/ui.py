@@ -107,7 +107,7 @@ def check(home: Home) -> None:
             raise EcsweepError(f"{home.mlflow_db} does not exist yet. Run a study first.")
         check_sqlite(home.mlflow_db)
     elif databases.is_server(uri) and not refuse_foreign(uri):
-        raise EcsweepError(f"{databases.shown(uri)} holds no runs yet. Run a study first.")
+        raise EcsweepError(f"{databases.masked(uri)} holds no runs yet. Run a study first.")
 
 
 def check_address(host: str, port: int) -> socket.AddressFamily:

@@ -45,6 +45,12 @@ LONGEST = ("main_job", "ray", "postgres", "study", "publishing", "trial", "servi
 """Files that take minutes: begun last, one would run on while the other processes are idle."""
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Measure coverage where tests run, and in short commands; only xdist's own process not."""
+    if not config.getoption("numprocesses", None):
+        forking.measure_here_alone()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest files, in their order."""
     places = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}

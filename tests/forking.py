@@ -23,7 +23,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -33,14 +32,17 @@ _LATE = ("mlflow.store.tracking.sqlalchemy_store", "optuna.storages", "pandas", 
 """What a command imports only as it runs."""
 _OWN_START = ("PYTHON", "LD_", "MALLOC", "GLIBC", "OMP", "OPENBLAS", "MATPLOTLIB")
 """Beginnings of variables that are read when Python or a library starts."""
+_measuring: dict[str, str] = {}
+"""Variables that have coverage measured."""
 
 
-def untraced(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment in which coverage is not measured.
+def measure_here_alone() -> None:
+    """Have coverage measured in this process and in commands that are forked, in no others.
 
-    Of processes that are killed, as workers are, no measurement arrives; it only slows them.
+    Of processes that are killed, as workers are, no measurement arrives, and it slows all.
     """
-    return {k: v for k, v in environment.items() if not k.startswith("COVERAGE")}
+    for name in [name for name in os.environ if name.startswith("COVERAGE")]:
+        _measuring[name] = os.environ.pop(name)
 
 
 def can_run(environment: dict[str, str]) -> bool:
@@ -98,7 +100,7 @@ def _server() -> socket.socket:
     subprocess.Popen(
         [sys.executable, "-m", "tests.forking", str(theirs.fileno())],
         cwd=Path(__file__).parents[1],
-        env=kept,
+        env=kept | _measuring,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,  # no terminal either: a child's streams are block-buffered
         pass_fds=[theirs.fileno()],
@@ -134,7 +136,7 @@ def _become_the_command(order: dict[str, object], streams: "list[int] | array.ar
         os.close(stream)
     os.chdir(str(order["folder"]))
     os.environ.clear()
-    os.environ.update(untraced(order["env"]))  # type: ignore[arg-type] # its workers: it is traced
+    os.environ.update(order["env"])  # type: ignore[arg-type]
     sys.path[0] = str(order["folder"])
     sys.argv = ["ecsweep", *order["arguments"]]  # type: ignore[misc]
     try:

@@ -24,7 +24,7 @@ ORDER = """
     figures heatmaps pictures writing origins markup page publishing describing progress outlook
     places findings doctor_files doctor_models doctor_tracking doctor_studies doctor
     sequences serving served_model choosing predicting
-    app ui dashboard cancelling columns output messages voice completing options running api
+    app ui dashboard cancelling columns output messages voice completing options running frames api
     starting
     cli_fetch cli_build cli_data cli_init cli_report cli_care cli_predict cli_browse cli_study cli
 """.split()  # noqa: SIM905 - an order reads better as a line

@@ -20,7 +20,6 @@ from typing import Any
 import pytest
 
 from tests.conftest import Ecsweep
-from tests.forking import untraced
 
 BATCH, LENGTH = 16, 40
 SWEEP = f"""\
@@ -235,9 +234,7 @@ def test_help_imports_no_more() -> None:
         "try: cli.main()\n"
         "finally: print(*sys.modules)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, env=untraced(os.environ)
-    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     found = done.stdout.splitlines()[-1].split()
     outside = [name for name in found if name.partition(".")[0] not in sys.stdlib_module_names]
     assert len(found) <= MODULES_OF_HELP, f"{len(found)} modules, of others: {outside}"

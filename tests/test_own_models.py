@@ -207,6 +207,11 @@ def test_own_hyperparameters_survive_the_way_to_a_worker() -> None:
         ("x = 1\n", "my_models.py:1: it has no line that names its models: MODELS = "),
         ("\nMODELS = make()\n", "my_models.py:2: MODELS must be written out"),
         ("MODELS = {}\n", "my_models.py:1: MODELS must be written out"),
+        ("if True:\n MODELS = {'m': {}}\n", "my_models.py:1: MODELS must be written out"),
+        (model(" pass") + 'MODELS["b"] = {}\n', "py:6: MODELS must be written out in one"),
+        (model(" pass") + "MODELS |= more\n", "my_models.py:6: MODELS must be written out in one"),
+        (model(" pass") + "MODELS.update(b={})\n", "6: MODELS must be written out in one place"),
+        (model(" pass") + model(" pass"), "my_models.py:10: MODELS must be written out in one"),
         ('MODELS = {"m": {"build": m}}\n', "build must be a function of this file, by its name"),
         (model(" pass", '{"build": "m"}'), "my_models.py:5: m: build must be a function"),
         (model(" pass", '{"uses": []}'), 'm lacks "build"'),
@@ -435,7 +440,7 @@ def test_a_name_that_is_no_model_says_how_ones_own_are_named(ecsweep: Ecsweep) -
     for command in (["plan", "own"], ["studies"]):
         done = ecsweep.run(*command)
         assert done.returncode == 2
-        assert "Received: 'wide'. A model of your own: --models FILE." in done.stderr
+        assert "'wide'. A model of your own: study and plan take --models FILE." in done.stderr
     assert "own " in ecsweep.ok("studies", "--models", "my_models.py")
     plan = json.loads(ecsweep.ok("plan", "own", "--json", "--models", "my_models.py"))
     assert [cell["params"]["model"] for cell in plan["cells"]] == ["cnn", "wide", "wide"]

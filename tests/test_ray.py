@@ -1,6 +1,7 @@
 """Studies on a real Ray cluster of several nodes on this machine, and what may befall them."""
 
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -20,8 +21,9 @@ from ec_sweep.membership import Wanted
 from ec_sweep.ray_executor import RayExecutor
 from tests.conftest import Ecsweep, Postgres, alive, kill, wait_for
 from tests.executor_contract import ExecutorContract, Trials
-from tests.forking import untraced
 from tests.test_main_job import check_each_cell_recorded_once, rows
+from tests.test_own_models import SWEEP as OWN_SWEEP
+from tests.test_own_models import TEXT as OWN_MODEL
 
 # Before Ray is imported, which looks once. It then stays on the loopback interface.
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
@@ -70,7 +72,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.ray_nodes", scratch],
             cwd=Path(__file__).parents[1], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True, env=untraced(os.environ),
+            stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
         assert process.stdout
         found = Nodes(process, process.stdout.readline().strip(), known)
@@ -124,7 +126,7 @@ def begin(ecsweep: Ecsweep) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
     for driver in begun:
         if driver.poll() is None:
             os.killpg(driver.pid, signal.SIGKILL)
-            driver.communicate()
+            print(driver.communicate()[0])
 
 
 Begin = Callable[..., "subprocess.Popen[str]"]
@@ -133,6 +135,19 @@ Begin = Callable[..., "subprocess.Popen[str]"]
 def trained(home: Ecsweep, runs: int = 1) -> bool:
     query = "SELECT DISTINCT run_uuid FROM metrics WHERE step > 0"
     return len(rows(home, "mlflow.db", query)) >= runs
+
+
+def trains(home: Ecsweep, ready: Callable[[str], bool] = bool) -> str:
+    """Return a node where a cell has trained an epoch, and is ready for what is to befall it.
+
+    Whichever has one: on a busy machine one node may finish all cells before another has begun.
+    """
+    query = (
+        "SELECT cell.value, node.value FROM tags cell JOIN tags node USING (run_uuid) JOIN runs "
+        "USING (run_uuid) WHERE cell.key = 'ecsweep.cell' AND status = 'RUNNING' AND node.key = "
+        "'ecsweep.environment.node' AND run_uuid IN (SELECT run_uuid FROM metrics WHERE step > 0)"
+    )
+    return next((node for cell, node in rows(home, "mlflow.db", query) if ready(cell)), "")
 
 
 def test_a_study_on_postgresql_survives_its_nodes_and_driver(
@@ -147,6 +162,7 @@ def test_a_study_on_postgresql_survives_its_nodes_and_driver(
     checkpoints = shared / "tiny@demo" / "checkpoints"
     wait_for(lambda: list(checkpoints.glob("*.npz")))
     nodes.order("kill two")
+    wait_for(lambda: list(checkpoints.glob("*.npz")))
     kill(driver)
     wait_for(lambda: not agents(nodes))
     again = begin(*nodes.options("--artifacts", str(shared)), **databases)
@@ -169,16 +185,17 @@ def test_a_lost_node_costs_what_came_after_the_checkpoint(
     """Its cell is lost, and goes on elsewhere; status tells the cells of each node."""
     shared = ecsweep.home / "shared"
     driver = begin(*nodes.options("--artifacts", f"file://{shared}", *LONG))
-    wait_for(lambda: len(list((shared / "tiny@demo" / "checkpoints").glob("*.npz"))) == 2)
-    status = ecsweep.ok("status", "tiny")
-    assert "On nodes: one 1 running, 0 done; two 1 running, 0 done." in status
-    nodes.order("kill two")
+    wait_for(lambda: len(agents(nodes)) == 2)
+    checkpoints = shared / "tiny@demo" / "checkpoints"
+    node = wait_for(lambda: trains(ecsweep, lambda cell: (checkpoints / f"{cell}.npz").exists()))
+    nodes.order(f"kill {node}")
     wait_for(lambda: "lost" in str(rows(ecsweep, "mlflow.db", FAILURES)))
-    nodes.order("add two 1 0")
+    assert re.search(r"On nodes: .*(one|two) \d running, \d done", ecsweep.ok("status", "tiny"))
+    nodes.order(f"add {node} 1 0")
     output, _ = driver.communicate(timeout=300)
     assert driver.returncode == 0, output
     assert "interrupted (lost: its node is gone)" in output
-    assert "Node two is gone: 1 trial side by side now." in output
+    assert f"Node {node} is gone: 1 trial side by side now." in output
     assert " goes on after epoch " in output
     check_each_cell_recorded_once(ecsweep)
 
@@ -193,15 +210,15 @@ def test_a_node_that_is_taken_away_keeps_its_trial_first(
     shared = ecsweep.home / "shared"
     seldom = ("--set", "early_stopping=none", "--checkpoint-every", "1h", "--set", "epochs=60")
     driver = begin(*nodes.options("--artifacts", str(shared), *seldom))
-    wait_for(lambda: trained(ecsweep))
     wait_for(lambda: len(agents(nodes)) == 2)
-    nodes.order("drain two 30")
+    node = wait_for(lambda: trains(ecsweep))
+    nodes.order(f"drain {node} 30")
     wait_for(lambda: "lost" in str(rows(ecsweep, "mlflow.db", FAILURES)))
-    nodes.order("kill two")
-    nodes.order("add two 1 0")
+    nodes.order(f"kill {node}")
+    nodes.order(f"add {node} 1 0")
     output, _ = driver.communicate(timeout=300)
     assert driver.returncode == 0, output
-    assert "Node two is being taken away: 1 trial side by side now." in output
+    assert f"Node {node} is being taken away: 1 trial side by side now." in output
     assert "interrupted (lost: its node is being taken away)" in output
     assert " goes on after epoch " in output
     check_each_cell_recorded_once(ecsweep)
@@ -227,6 +244,15 @@ def test_without_artifacts_a_lost_trial_begins_again_and_says_so(
     assert not rows(ecsweep, "mlflow.db", "SELECT 1 FROM runs WHERE status = 'RUNNING'")
     wait_for(lambda: not agents(nodes))
     assert not alive(worker.pid)
+
+
+def test_a_model_of_the_users_own_trains_on_the_cluster(nodes: Nodes, ecsweep: Ecsweep) -> None:
+    """Its file is the driver's alone: the nodes are sent its text, and no folder of the user's."""
+    (ecsweep.home / "models.py").write_text(OWN_MODEL)
+    (ecsweep.home / "sweeps" / "own.yaml").write_text(OWN_SWEEP)
+    ecsweep.ok("study", "own", "--models", "models.py", *nodes.options())
+    told = [(cell["params"]["model"], cell["state"]) for cell in ecsweep.cells("own")]
+    assert told == [("cnn", "complete"), ("wide", "complete"), ("wide", "complete")]
 
 
 @pytest.mark.parametrize(

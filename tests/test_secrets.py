@@ -33,7 +33,7 @@ URLS = {
 @pytest.mark.parametrize("url", URLS.values(), ids=URLS)
 def test_no_message_shows_a_password(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor in what drivers and libraries say of an address, nor in a traceback."""
-    assert SECRET not in databases.shown(url)
+    assert SECRET not in databases.masked(url)
     monkeypatch.setenv("ECSWEEP_STORAGE", url)
     said = f"Traceback\n  OperationalError: cannot connect to {url}: {SECRET} is wrong\n"
     assert SECRET not in databases.without_secrets(said)
@@ -51,7 +51,7 @@ def test_addresses_keep_what_is_no_secret() -> None:
     """User, host and database are needed to see what is wrong."""
     url = "postgresql+psycopg://me:secret@db.example:5433/ledger?sslmode=require&password=x"
     shown = "postgresql+psycopg://me:***@db.example:5433/ledger?sslmode=require"
-    assert databases.shown(url) == shown
+    assert databases.masked(url) == shown
     assert databases.without_secrets(shown) == shown
     said = "sqlite:////home/me@work/studies.db: cannot be opened; see http://127.0.0.1:5000"
     assert databases.without_secrets(said) == said

@@ -12,12 +12,15 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from ec_sweep import app, columns, planning, running, spec
+from ec_sweep.cli import cli
 from ec_sweep.paths import Home
 from ec_sweep.voice import Voice
 from tests.conftest import Ecsweep, new_home
@@ -319,6 +322,14 @@ def outlines() -> dict[str, Any]:
     }
 
 
+def with_json(command: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
+    """Return the commands of the command line that have ``--json``."""
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from with_json(inner, (*path, name))
+    if any("--json" in option.opts for option in command.params):
+        yield " ".join(path)
+
+
 def differs(outline: Any, actual: Any, where: str = "document") -> list[str]:
     """Return where a document is not as its outline says."""
     if isinstance(outline, str):
@@ -380,10 +391,12 @@ def test_documents_are_as_documented(finished: Ecsweep, tmp_path: Path) -> None:
         "data import": ["data", "import", "mine.tsv", "--name", "own"],
         "data build": ["data", "build", "enzyme", "--from", "own"],
         "data list": ["data", "list"],
+        "data show": ["data", "show", "enzyme"],
         "data verify": ["data", "verify"],
         "forget": ["forget", "tiny", "--yes"],
     }
     documented = outlines()
+    assert documented.keys() == set(with_json(typer.main.get_command(cli)))
     assert documented.keys() == commands.keys() | {"data fetch uniprot"}
     for name, arguments in commands.items():
         document = json.loads(home.ok(*arguments, "--json"))
