@@ -1,10 +1,12 @@
 """The datasets that cells are trained on: found, built where they can be, said in words."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from ec_sweep import building, datasets, hints
 from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError
+from ec_sweep.models import MODELS
 from ec_sweep.paths import Home
 from ec_sweep.recipes import RECIPES
 from ec_sweep.spec import Cell, Data
@@ -30,11 +32,16 @@ def find(
         if dataset is not None:
             found[name, split] = dataset
     for cell in cells:
-        hp = cell.hyperparameters
-        problem = cell.data in found and found[cell.data].check(hp.length, hp.train_size)
-        if problem:
+        if cell.data in found and (problem := _problem(cell, found[cell.data])):
             raise EcsweepError(f"{where}: impossible cell: {problem}.")
     return found
+
+
+def _problem(cell: Cell, dataset: Dataset) -> str | None:
+    """Return why a cell cannot be trained on a dataset, ``None`` when it can."""
+    hp = cell.hyperparameters
+    whole = replace(hp, train_size=dataset.sizes(hp.train_size)["train"])
+    return dataset.check(hp.length, hp.train_size) or MODELS[cell.model].check(whole)
 
 
 def check_built(missing: Sequence[Data], scale: str) -> None:

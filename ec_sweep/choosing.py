@@ -12,7 +12,7 @@ from ec_sweep import saving
 from ec_sweep.errors import EcsweepError, first_line
 from ec_sweep.experiments import find_tracker
 from ec_sweep.hints import command
-from ec_sweep.logged_models import FILES
+from ec_sweep.logged_models import FILES, best_of_each_dataset
 from ec_sweep.mlflow_store import connect, exists, is_local, tracking_uri
 from ec_sweep.paths import Home
 from ec_sweep.stored import Measured, SavedModel, artifact_folder
@@ -22,11 +22,7 @@ _MODEL_ID = re.compile(r"^model_id: (m-\w+)$", re.MULTILINE)
 
 def best_models(tracker: Measured) -> list[SavedModel]:
     """Return the best saved model of each dataset of a study, newest dataset first."""
-    best: dict[str, SavedModel] = {}
-    for model in tracker.saved_models():
-        if model.val_accuracy > getattr(best.get(model.dataset), "val_accuracy", -1):
-            best[model.dataset] = model
-    return list(best.values())[::-1]
+    return list(best_of_each_dataset(tracker.saved_models()).values())[::-1]
 
 
 def of_study(home: Home, study: str, scale: str, cell: str) -> Path:

@@ -130,7 +130,7 @@ def show_plan(
     say_request(resolved)
     say_data(resolved)
     output.print_cells(found)
-    typer.echo(output.outlook(found))
+    typer.echo(output.next_run(found))
     for line in outlook.lines(costs):
         typer.echo(line)
     for line in costs.warnings:

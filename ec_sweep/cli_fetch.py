@@ -106,7 +106,8 @@ def fetch_uniprot(
     if out is not None and out.suffix != ".gz":
         raise EcsweepError(f"--out must end in .tsv.gz, which is what is written. Received: {out}.")
     asked, name = _search(query, reviewed)
-    path = out or place(home).home.downloads / name
+    where = place(home).home
+    path = out or where.downloads / name
     if not as_json:
         _say(f"UniProt: {asked}")
     with (

@@ -1,13 +1,12 @@
 """The command ``ecsweep init``."""
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ec_sweep import hints
-from ec_sweep.options import HERE, Home
+from ec_sweep.options import HERE, Home, place
 
 
 def write_files(
@@ -18,7 +17,7 @@ def write_files(
             help="NAME.yaml: a sweep. NAME.py: models. [default: sweeps/my-sweep.yaml]",
         ),
     ] = None,
-    home: Home = HERE,  # noqa: ARG001 - all commands take --home
+    home: Home = HERE,
 ) -> None:
     """Write a commented sweep, or file of models, to begin with.
 
@@ -26,11 +25,12 @@ def write_files(
     """
     from ec_sweep import starting
 
+    place(home)
     written = starting.write(starting.DEFAULT if path is None else path)
     typer.echo(f"Wrote   {written}")
     if written.suffix == ".py":
-        models = shlex.quote(str(written))
-        typer.echo(f"Next    ecsweep study SWEEP --models {models}   (SWEEP: model: dilated-cnn)")
+        next_ = hints.command("study", "SWEEP", "--models", str(written))
+        typer.echo(f"Next    {next_}   (SWEEP: model: dilated-cnn)")
         return
     study = written.stem if starting.found_by_name(written) else str(written)
     typer.echo(f"Next    {hints.command('study', study)}")

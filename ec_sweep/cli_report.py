@@ -169,7 +169,8 @@ def publish(found: "Publisher", quiet: bool = False) -> None:
 def _check_any(found: "Publisher") -> None:
     """Raise an error when there is nothing to report on."""
     if not found.reports and not found.problems:
-        raise EcsweepError(f"nothing has been run at {found.scale} scale yet. See: ecsweep studies")
+        known = hints.command("studies")
+        raise EcsweepError(f"nothing has been run at {found.scale} scale yet. See: {known}")
 
 
 def _say_left_out(found: "Publisher", study: str) -> None:

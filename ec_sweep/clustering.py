@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +95,6 @@ def families(
     program: Program,
     folder: Path,
     threads: int | None = None,
-    say: Callable[[str], None] = lambda _: None,
 ) -> "Groups":
     """Return the family of each row, as the number of a row that holds its representative.
 
@@ -114,17 +113,12 @@ def families(
     first = np.full(int(rank.max(initial=-1)) + 1, -1, np.int64)
     first[rank[::-1]] = np.arange(len(rank))[::-1]
     threads = threads or usable_cores()
-    say(
-        f"Families of {len(first):,} different sequences at {identity:.0%} identity: "
-        f"MMseqs2 {program.version}, {threads} threads"
-    )
     with tempfile.TemporaryDirectory(dir=folder, prefix="families-") as name:
         work = Path(name)
         fasta = work / "sequences.fasta"
         _write_sorted(fasta, work, rank, first, sequences)
         _cluster(program, work, fasta, identity, threads)
         representatives = _representatives(work / "families.tsv", len(first))
-    say(f"{len(np.unique(representatives)):,} families")
     return first[representatives[rank]]
 
 

@@ -186,9 +186,10 @@ def check_name(name: str, known: Iterable[str] = tuple(RECIPES)) -> None:
     """Raise an error that lists the datasets when there is none of this name."""
     allowed = list(known)
     if name not in allowed:
+        own = hints.command("data", "build", "NAME", "--from", "FILE", "--class-column", "C")
         raise EcsweepError(
             f"no dataset is named {name!r}.{nearest(name, allowed)} Allowed: {', '.join(allowed)}. "
-            f"With classes of your own: ecsweep data build NAME --from FILE --class-column C"
+            f"With classes of your own: {own}"
         )
 
 

@@ -7,13 +7,13 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlparse
 
 from ec_sweep.attempts import now
 from ec_sweep.errors import EcsweepError
 from ec_sweep.findings import Finding
 from ec_sweep.mlflow_store import connect, is_local, pages
 from ec_sweep.paths import Home
+from ec_sweep.stored import artifact_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -48,7 +48,7 @@ def experiment(home: Home, name: str) -> Iterator[Finding]:
             f"{found.experiment_id}' does)",
             lambda: client.restore_experiment(found.experiment_id),
         )
-    before = Path(unquote(urlparse(found.artifact_location).path))
+    before = artifact_folder(found.artifact_location)
     if not is_local(home) or before.resolve() == home.artifacts.resolve():
         return
     problem = f"its home was {before.parents[1]} when it was run, and MLflow keeps absolute paths"

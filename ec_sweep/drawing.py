@@ -60,27 +60,31 @@ def save(figure: "Figure", path: Path, formats: Sequence[str]) -> list[Path]:
     return list(files.values())
 
 
+LINE = 0.16
+"""Inches that a line of text takes."""
+
+
 def new_figure(title: str, height: float) -> "Figure":
     """Return an empty figure ``height`` inches high, under a title that wraps."""
     from matplotlib.figure import Figure
 
-    text = literal(title, 88)
-    figure = Figure((WIDTH, height + 0.16 * len(text.split("\n"))), layout="constrained")
+    text = wrapped(title, 88)
+    figure = Figure((WIDTH, height + LINE * len(text.split("\n"))), layout="constrained")
     figure.suptitle(text)
     return figure
 
 
-def literal(text: str, width: int) -> str:
+def wrapped(text: str, width: int) -> str:
     """Wrap a text, with spaces for what neither XML nor a font can show."""
     return textwrap.fill("".join(a if a.isprintable() else " " for a in text), width)
 
 
 def add_legend(figure: "Figure", handles: Sequence[Any], texts: Sequence[str]) -> None:
     """Put a legend under a figure, in columns, and make the figure higher by as much."""
-    labels = [literal(text, 50) for text in texts]
+    labels = [wrapped(text, 50) for text in texts]
     lines = [line for label in labels for line in label.split("\n")]
     columns = max(1, min(4, len(labels), 92 // (max(map(len, lines), default=0) + 6)))
-    figure.set_figheight(figure.get_figheight() + 0.16 * math.ceil(len(lines) / columns))
+    figure.set_figheight(figure.get_figheight() + LINE * math.ceil(len(lines) / columns))
     figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 

@@ -1,9 +1,7 @@
 """Finding and opening the MLflow experiments of studies, one for each study and scale."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlparse
 
 from ec_sweep import hints
 from ec_sweep.errors import EcsweepError
@@ -16,7 +14,7 @@ from ec_sweep.mlflow_store import (
     reaching,
 )  # fmt: skip
 from ec_sweep.paths import Home
-from ec_sweep.stored import Measured, stored_studies
+from ec_sweep.stored import Measured, artifact_folder, stored_studies
 from ec_sweep.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -81,14 +79,14 @@ def _existing(home: Home, client: "MlflowClient", study: str) -> Tracker | None:
             f"or 'mlflow experiments restore --experiment-id {experiment.experiment_id}'."
         )
     if is_local(home):
-        before = Path(unquote(urlparse(experiment.artifact_location).path))
+        before = artifact_folder(experiment.artifact_location)
         if before.resolve() != home.artifacts.resolve():
             raise EcsweepError(
                 f"this home was {before.parents[1]} when {study} was run, and MLflow keeps "
                 f"absolute paths. Move it back, or have them changed with: {fix}"
             )
     elif keeps_artifacts_here(home) and experiment.artifact_location.startswith(("/", "file:")):
-        folder = Path(unquote(urlparse(experiment.artifact_location).path))
+        folder = artifact_folder(experiment.artifact_location)
         if not folder.exists():
             raise EcsweepError(
                 f"the artifacts of {study} are in {folder}, where it was run first, and that is "

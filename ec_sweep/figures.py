@@ -14,10 +14,10 @@ from ec_sweep.drawing import (
     MARKERS,
     WIDTH,
     add_legend,
-    literal,
     make_logarithmic,
     new_figure,
     styled,
+    wrapped,
 )
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def accuracy_over_time(title: str, points: Sequence[Point], time_label: str) -> 
     )  # fmt: skip
     fills = [COLOURS[0] if point in front else "white" for point in points]
     axes.scatter(seconds, accuracies, 26, fills, edgecolors=COLOURS[0], zorder=3)
-    axes.set(xlabel=literal(time_label, 90), ylabel="Accuracy", xmargin=0.1, ymargin=0.12)
+    axes.set(xlabel=wrapped(time_label, 90), ylabel="Accuracy", xmargin=0.1, ymargin=0.12)
     figure.legend(loc="outside lower center", ncols=2)
     _name_points(figure, points, front)
     return figure
@@ -163,7 +163,7 @@ def accuracy_by_split(
             accuracies, [models.index(name) + offset for name in found], xerr=[below, above],
             fmt=marker, color=colour, markersize=4.5, elinewidth=0.9, capsize=2,
         )[:1]  # fmt: skip
-    axes.set_yticks(range(len(models)), [literal(name, 30) for name in models])
+    axes.set_yticks(range(len(models)), [wrapped(name, 30) for name in models])
     axes.set(ylim=(len(models) - 0.5, -0.5), xlabel=f"Test accuracy (bars: {interval})")
     axes.tick_params("y", length=0, grid_alpha=0)
     add_legend(figure, handles, list(splits))
@@ -190,7 +190,7 @@ def confusion_matrices(title: str, matrices: Sequence[Confusion]) -> "Figure":
         axes = figure.add_subplot(rows, columns, index + 1)
         mesh = _matrix(axes, matrix, min(8, 32 * side / size))
         axes.tick_params("x", rotation=90 if steep else 0)
-        axes.set_title(literal(matrix.label, 76 // columns))
+        axes.set_title(wrapped(matrix.label, 76 // columns))
         if index % columns == 0:
             axes.set_ylabel("True class")
         elif list(matrix.classes) == list(matrices[index - 1].classes):
@@ -227,7 +227,7 @@ def class_shares(title: str, samples: Mapping[str, Mapping[str, int]]) -> "Figur
         axes.set(xlim=(middle - half, middle + half), ylim=(low if logarithmic else 0, ceiling))
         axes.set_ylabel("Sequences")
         steep = 90 if max(map(len, shown), default=0) * max(4, per_row) > 85 else 0
-        axes.set_xticks(range(len(shown)), [literal(name, 30) for name in shown], rotation=steep)
+        axes.set_xticks(range(len(shown)), [wrapped(name, 30) for name in shown], rotation=steep)
         axes.tick_params("x", length=0, grid_alpha=0)
     add_legend(figure, handles, list(samples))
     return figure
@@ -252,7 +252,7 @@ def _name_points(figure: "Figure", points: Sequence[Point], front: Sequence[Poin
             "xy": (point.seconds, point.accuracy),
             "textcoords": "offset points",
         }
-        label = axes.annotate(literal(point.label, 32), xytext=(0, 0), fontsize=7.5, **near)
+        label = axes.annotate(wrapped(point.label, 32), xytext=(0, 0), fontsize=7.5, **near)
         label.set_in_layout(False)  # placing it must not move what it was placed by
         for distance, x, y in [*spots, spots[0]]:
             label.set(position=(x * distance, y * distance))
@@ -275,7 +275,7 @@ def _matrix(axes: "Axes", matrix: Confusion, size: float) -> Any:
     share = np.ma.masked_where(of_row == 0, 100 * counts / np.maximum(of_row, 1))
     colours = colormaps["Blues"].with_extremes(bad="#DDDDDD")
     mesh = axes.pcolormesh(share, cmap=colours, vmin=0, vmax=100, edgecolors="w", linewidth=0.4)
-    ticks, names = np.arange(len(counts)) + 0.5, [literal(name, 30) for name in matrix.classes]
+    ticks, names = np.arange(len(counts)) + 0.5, [wrapped(name, 30) for name in matrix.classes]
     axes.set_xticks(ticks, names)
     axes.set_yticks(ticks, names)
     axes.set(aspect="equal", ylim=(len(counts), 0))

@@ -80,8 +80,8 @@ def layout(path: Path, head: bytes, key: str, named: dict[str, str], labelled: b
             f"Sequence, separated by {'commas' if key == 'csv' else 'tabs'}. "
             f"Received: {_shown(first)}."
         )
-    quoted = key == "csv" or b'"' in first.text
-    return Layout(found, len(header), delimiter, quoted, first.number)
+    has_quotes = key == "csv" or b'"' in first.text
+    return Layout(found, len(header), delimiter, has_quotes, first.number)
 
 
 def label_layout(path: Path, head: bytes, named: dict[str, str]) -> Layout:
@@ -89,23 +89,23 @@ def label_layout(path: Path, head: bytes, named: dict[str, str]) -> Layout:
     lines = list(_lines(head))
     first = lines[0]
     delimiter = max((b"\t", b",", b";"), key=first.text.count)
-    quoted = delimiter != b"\t" or b'"' in first.text
+    has_quotes = delimiter != b"\t" or b'"' in first.text
     header = _names(first, delimiter)
     roles = ("accession", "ec_numbers")
-    if not any(map(looks_like_ec, cells(first.text, delimiter, quoted) or [])):
+    if not any(map(looks_like_ec, cells(first.text, delimiter, has_quotes) or [])):
         found = places(path, header, roles, named)
         if {"accession", "label"} <= set(found) or set(roles) <= set(found):
-            return Layout(found, len(header), delimiter, quoted, first.number)
+            return Layout(found, len(header), delimiter, has_quotes, first.number)
     elif named:
         raise EcsweepError(f"{path}: has no header that could name {', '.join(named.values())!r}.")
     if len(lines) > 1 and not head.endswith(b"\n"):
         lines.pop()  # may be cut
-    rows = [cells(line.text, delimiter, quoted) or [] for line in lines]
+    rows = [cells(line.text, delimiter, has_quotes) or [] for line in lines]
     for place in range(1, len(header)):
         values = [row[place].strip() for row in rows if place < len(row)]
         if any(values) and all(looks_like_ec(value) for value in values if value):
             found = {"accession": 0, "ec_numbers": place}
-            return Layout(found, len(header), delimiter, quoted, first.number - 1)
+            return Layout(found, len(header), delimiter, has_quotes, first.number - 1)
     raise EcsweepError(
         f"{path}: line {first.number}: a table of labels has the columns Entry and "
         f"{named.get('label', 'EC number')}, "

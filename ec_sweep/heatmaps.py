@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ec_sweep.drawing import WIDTH, literal, new_figure, styled
+from ec_sweep.drawing import WIDTH, new_figure, styled, wrapped
 from ec_sweep.layouts import MISSING
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ def accuracy_grids(title: str, down: str, across: str, grids: Sequence[Grid]) ->
         axes = figure.add_subplot(rows, columns, index + 1)
         mesh = _panel(axes, grid, scale, width)
         axes.tick_params("x", rotation=90 if steep else 0)
-        axes.set(xlabel=literal(across, 40), ylabel=literal(down, 30))
-        axes.set_title(literal(grid.label, 76 // columns))
+        axes.set(xlabel=wrapped(across, 40), ylabel=wrapped(down, 30))
+        axes.set_title(wrapped(grid.label, 76 // columns))
     figure.colorbar(mesh, ax=figure.axes, label="Test accuracy", aspect=30)
     return figure
 
@@ -72,8 +72,8 @@ def _panel(axes: "Axes", grid: Grid, scale: Any, width: float) -> Any:
             fontsize=min(7.5, 26 * width), ha="center", va="center", in_layout=False,
         )  # fmt: skip
     ticks = [np.arange(len(names)) + 0.5 for names in (grid.across, grid.down)]
-    axes.set_xticks(ticks[0], [literal(name, 30) for name in grid.across])
-    axes.set_yticks(ticks[1], [literal(name, 30) for name in grid.down])
+    axes.set_xticks(ticks[0], [wrapped(name, 30) for name in grid.across])
+    axes.set_yticks(ticks[1], [wrapped(name, 30) for name in grid.down])
     axes.set_ylim(len(grid.down), 0)
     axes.tick_params(length=0)
     axes.grid(visible=False)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from ec_sweep.drawing import styled
+from ec_sweep.drawing import LINE, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,7 +39,7 @@ def inline(figure: "Figure", name: str) -> Inline:
     title = " ".join(figure.get_suptitle().split())
     lines = figure.get_suptitle().count("\n") + 1
     figure.suptitle("").set_in_layout(False)
-    figure.set_figheight(figure.get_figheight() - 0.16 * lines)
+    figure.set_figheight(figure.get_figheight() - LINE * lines)
     content = io.BytesIO()
     figure.savefig(content, format="svg", metadata={"Date": None}, transparent=True)
     root = ElementTree.fromstring(content.getvalue())

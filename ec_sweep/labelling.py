@@ -71,11 +71,11 @@ def proteins(recipe: Recipe, source: Source) -> Proteins:
         in_order = ec.in_order if recipe.label else sorted
         all_counts = Counter({name: all_counts[name] for name in in_order(+all_counts)})
     classes = _classes(recipe, source, all_counts, dropped)
+    place = {name: number for number, name in enumerate(classes)}
     cases: Counter[str] = Counter()
     for label, count in zip(labels, counts, strict=True):
-        if label.name in classes:
+        if label.name in place:
             cases.update(dict.fromkeys(label.cases, count))
-    place = {name: number for number, name in enumerate(classes)}
     of_text = np.array([place.get(label.name or "", -1) for label in labels], np.int32)
     found = of_text[codes]
     found[~fitting] = -1

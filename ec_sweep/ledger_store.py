@@ -5,7 +5,7 @@ import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ec_sweep import databases, schemas
+from ec_sweep import databases, hints, schemas
 from ec_sweep.errors import EcsweepError, first_line
 from ec_sweep.ledger import Attempt, Ledger, read_attempts
 from ec_sweep.paths import Home, check_sqlite, make_database, no_room
@@ -70,7 +70,8 @@ def open_to_read(home: Home, storage: str | None) -> "optuna.storages.RDBStorage
             "what a reader would write."
         )
     if (path and not path.exists()) or (storage and not path and "studies" not in _tables(storage)):
-        raise EcsweepError("there is no ledger here yet. Run a study first: ecsweep study")
+        first = hints.command("study", "STUDY")
+        raise EcsweepError(f"there is no ledger here yet. Run a study first: {first}")
     return _storage(home, storage, reads=True)
 
 

@@ -8,7 +8,7 @@ import contextlib
 import functools
 import importlib.metadata
 import tempfile
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,10 +72,7 @@ class LoggedModels:
         models = self.find()
         left = [own for own in models if not own.ready and own.run_id not in living]
         bests = [model for model in models if model.ready and model.only_best]
-        top: dict[str, SavedModel] = {}
-        for model in bests:  # oldest first: of equals the first stays
-            if model.val_accuracy > getattr(top.get(model.dataset), "val_accuracy", -1):
-                top[model.dataset] = model
+        top = best_of_each_dataset(bests)  # oldest first
         left += [model for model in bests if top[model.dataset] is not model]
         return left
 
@@ -214,3 +211,13 @@ def _saved(model: "LoggedModel") -> SavedModel:
         ready=str(model.status) == "READY",
         tags=model.tags or {},
     )
+
+
+def best_of_each_dataset(models: Iterable[SavedModel]) -> dict[str, SavedModel]:
+    """Return of each dataset the model of the best validation accuracy; of equals the first."""
+    best: dict[str, SavedModel] = {}
+    for model in models:
+        rival = best.get(model.dataset)
+        if rival is None or model.val_accuracy > rival.val_accuracy:
+            best[model.dataset] = model
+    return best

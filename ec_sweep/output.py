@@ -120,7 +120,7 @@ def print_cells(found: StudyStatus) -> None:
         typer.echo(drawing_in_words(resolved.sampled, len(found.cells)))
 
 
-def outlook(found: StudyStatus) -> str:
+def next_run(found: StudyStatus) -> str:
     """Say what the next ``ecsweep study`` would run."""
     again = found.count("failed", "not_available")
     retried = f"{again} that failed or are not available run with --retry-failed"

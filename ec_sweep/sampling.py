@@ -197,7 +197,10 @@ def open_proposer(
         for one in known:
             past = attempts.get(str(one.cell.id), ())
             if past:
-                _recall(one, past[-1], runs.get(past[-1].run_id), sampled, tracker)
+                run = runs.get(past[-1].run_id)
+                _recall(one, past[-1], run, sampled)
+                if run is not None and (pruner or one.state == "pruned"):
+                    one.losses = dict(enumerate(tracker.history(run.run_id, "val_loss"), 1))
     return Proposer(known, sampled, pruner, attempts.keys(), datasets, plan_name)
 
 
@@ -221,16 +224,13 @@ def document(cell: Cell, datasets: Mapping[Data, Dataset]) -> dict[str, Any]:
     }
 
 
-def _recall(
-    known: Known, last: Attempt, run: TrackedRun | None, sampled: Sampled | None, tracker: Tracker
-) -> None:
+def _recall(known: Known, last: Attempt, run: TrackedRun | None, sampled: Sampled | None) -> None:
     """Fill in what the last attempt at a cell has come to."""
     if last.state not in ("complete", "pruned", "failed", "not_available"):
         return
     known.state = last.state
     if run is not None and last.state in ("complete", "pruned"):
         known.value = run.metrics.get(sampled.metric if sampled else "val_accuracy")
-        known.losses = dict(enumerate(tracker.history(run.run_id, "val_loss"), 1))
     elif last.failure == "diverged" and sampled:
         known.value = _WORST[sampled.direction]
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ec_sweep import hyperparameters, own_models
+from ec_sweep import hints, hyperparameters, own_models
 from ec_sweep.errors import EcsweepError, printable
 from ec_sweep.hyperparameters import Hyperparameters
 from ec_sweep.models import MODELS, hyperparameters_of
@@ -146,7 +146,8 @@ def read_weights(folder: Path) -> list[Array]:
         reason = printable(str(error) or type(error).__name__)
         raise EcsweepError(
             f"{path}: the weights are missing or damaged ({reason}). Train the cell again: "
-            "ecsweep forget STUDY --cell ID, then ecsweep study STUDY"
+            f"{hints.command('forget', 'STUDY', '--cell', 'ID')}, then "
+            f"{hints.command('study', 'STUDY')}"
         ) from error
 
 

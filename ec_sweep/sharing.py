@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from ec_sweep import hints
 from ec_sweep.attempts import Event, Task
 from ec_sweep.calibrating import Calibration, Company
 from ec_sweep.errors import EcsweepError
@@ -43,7 +44,7 @@ class Asked:
         if not gpus:
             raise EcsweepError(
                 f"--gpu-share {self.gpu_share} needs a GPU, and none can be used here. "
-                "Leave it out, or see: ecsweep doctor"
+                f"Leave it out, or see: {hints.command('doctor')}"
             )
         most = self.gpu_share * len(gpus)
         if self.workers is not None and self.workers > most:

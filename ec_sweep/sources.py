@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ec_sweep import cards
+from ec_sweep import cards, hints
 from ec_sweep.errors import EcsweepError, nearest
 from ec_sweep.paths import Home
 from ec_sweep.records import digests
@@ -153,7 +153,8 @@ def get(home: Home, name: str) -> Source:
         names = [card.parent.name for card in sorted(home.sources.glob(f"*/{CARD}"))]
         raise EcsweepError(
             f"there is no file and no source named {name!r}.{nearest(name, names)} "
-            f"Sources: {', '.join(names) or 'none'}. Make one with: ecsweep data import FILE"
+            f"Sources: {', '.join(names) or 'none'}. "
+            f"Make one with: {hints.command('data', 'import', 'FILE')}"
         )
     return read(home.sources / name)
 

@@ -326,8 +326,7 @@ def no_predictions(study: str, run_id: str) -> EcsweepError:
     """Return the error that a run's predictions are missing or damaged."""
     return EcsweepError(
         f"the predictions of run {run_id} of {study} are missing or damaged in MLflow's artifacts. "
-        f"Train "
-        f"its cell again: {hints.on('forget', study)}, then {hints.on('study', study)}"
+        f"Train its cell again: {hints.on('forget', study)}, then {hints.on('study', study)}"
     )
 
 

@@ -8,14 +8,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import ec_sweep
-from ec_sweep import EcsweepError, Study, hints
+from ec_sweep import EcsweepError, Study, frames, hints
 from tests.conftest import Ecsweep
 
 SWEEP: Mapping[str, Any] = {
@@ -118,6 +120,40 @@ def test_reports_and_predictions(ran: tuple[Study, Ecsweep, str], tmp_path: Path
     assert best["predicted"][0] == named["predicted"][0]
     with pytest.raises(EcsweepError, match="under names without blanks"):
         study.predict({"two words": letters})
+    with ThreadPoolExecutor(1) as pool:  # as a web application does
+        second = pool.submit(study.predict, [letters], top=2).result()
+    assert {second["predicted"][0], second["class_2"][0]} == {"enzyme", "non-enzyme"}
+
+
+def test_classes_that_look_like_numbers_stay_text() -> None:
+    """3.10 is another class than 3.1."""
+    names = ("predicted", "class_2", "class_3")
+    found = frames.of_table("predicted\tclass_2\tprobability_2\n3.1\t3.10\t0.5\n", "\t", names)
+    assert found["class_2"][0] == "3.10"
+    assert found["probability_2"][0] == 0.5
+
+
+def test_a_study_stays_where_it_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its home and its file are not looked for anew where a notebook has changed its folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.yaml").write_text(json.dumps(SWEEP))
+    study = Study("./own.yaml")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert len(study.status()) == 4
+    assert repr(study).endswith(f"home={str(tmp_path)!r})")
+
+
+def test_values_are_given_as_python_has_them(tmp_path: Path) -> None:
+    """Ranges and NumPy's numbers in overrides; what is no value is told by its name."""
+    study = Study(SWEEP, home=tmp_path)
+    cells = study.plan(overrides={"filter_size": range(2, 5), "filters": np.int64(3)})
+    assert sorted(set(cells["filter_size"])) == [2, 3, 4]
+    assert set(cells["filters"]) == {3}
+    with pytest.raises(EcsweepError, match="overrides: filters must be a number"):
+        study.plan(overrides={"filters": object()})
+    with pytest.raises(EcsweepError, match="must be a time such as"):
+        study.run(checkpoint_every=-1)
 
 
 def test_one_cell_is_forgotten_and_trained_again(ran: tuple[Study, Ecsweep, str]) -> None:

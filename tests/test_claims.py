@@ -290,7 +290,7 @@ def test_learning_rates_that_were_not_run_decide_nothing() -> None:
     assert of_runs("2b", rates).holds is True
     demo = by_size("cnn-small-lr", {(2, 5e-5): 0.77, (2, 2e-5): 0.77})
     assert of_runs("3a", demo).holds is None
-    assert of_runs("3b", demo).numbers == "no 1e-05 among 2e-05, 5e-05"
+    assert of_runs("3b", demo).numbers == "no 0.00001 among 0.00002, 0.00005"
 
 
 def test_filter_sizes() -> None:
@@ -356,7 +356,7 @@ def test_training_is_stable_or_not() -> None:
     fell, rose = ({"test_accuracy": 0.77 + gap, "test_accuracy_best": 0.77} for gap in (-0.1, 0.1))
     found = of_runs("3c", steady(calm, calm))
     assert (found.holds, found.confidence) == (True, None)
-    assert "filter_size=3 learning_rate=1e-06: last epoch within 0.01 of the best in 2 of 2" in (
+    assert "filter_size=3 learning_rate=0.000001: last epoch within 0.01 of the best in 2 of 2" in (
         found.numbers
     )
     slipped = {"test_accuracy": 0.755, "test_accuracy_best": 0.77}
@@ -378,7 +378,7 @@ def test_a_run_that_diverged_was_not_stable() -> None:
     assert of_runs("3c", steady({"test_accuracy": 0.77})).holds is None
     other = by_size("cnn-small-lr", {(2, 5e-5): 0.77})
     assert of_runs("3c", other).numbers == (
-        "cnn-small-lr: 0 rows of filter_size=2 learning_rate=1e-05, not one"
+        "cnn-small-lr: 0 rows of filter_size=2 learning_rate=0.00001, not one"
     )
 
 

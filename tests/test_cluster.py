@@ -4,6 +4,8 @@ import pytest
 
 from ec_sweep import cluster
 from ec_sweep.cluster import Node, Share
+from ec_sweep.errors import EcsweepError
+from ec_sweep.membership import Membership, Wanted
 from ec_sweep.places import by_node
 from ec_sweep.stored import TrackedRun
 
@@ -12,6 +14,23 @@ GB = 10**9
 
 def node(name: str = "a", cpus: float = 8, gpus: float = 0, memory: float = 64 * GB) -> Node:
     return Node(name, name, cpus, gpus, memory)
+
+
+def shared_out(wanted: Wanted, *nodes: Node) -> Membership:
+    found = Membership(wanted, "study@demo", None, lambda: 0)
+    found._share_out(nodes)
+    return found
+
+
+def test_a_study_alone_on_a_node_is_given_what_is_asked_for() -> None:
+    """All of the largest node where nothing is; what no node has is an error, not a wait."""
+    large, small = node("large", 16, 2), node("small", 4)
+    alone = shared_out(Wanted(exclusive=True, memory=GB), small, large)
+    assert (alone.share, alone.slots) == (Share(16, 1.0, GB), 1)
+    less = shared_out(Wanted(exclusive=True, cpus=2, gpus=0, memory=GB), small, large)
+    assert less.share == Share(2, 0, GB)
+    with pytest.raises(EcsweepError, match="no node of the cluster has"):
+        shared_out(Wanted(exclusive=True, memory=100 * GB), small, large)
 
 
 @pytest.mark.parametrize(

@@ -230,6 +230,16 @@ def test_a_damaged_dataset_says_what_to_do(home: Home) -> None:
         datasets.for_scale(home, "enzyme", "demo")
 
 
+def test_a_damaged_card_is_in_nobody_elses_way(home: Home) -> None:
+    """Who looks for what is built passes it over; who verifies is told of it."""
+    damaged, whole = (building.build_embedded(home, name) for name in ("enzyme", "ec37"))
+    (damaged.folder / "dataset.json").write_text("{")
+    assert [dataset.name for dataset in datasets.readable(home)] == ["ec37"]
+    found = datasets.verify_all(home)
+    assert found[whole.folder] is None
+    assert "not the card of a dataset" in str(found[damaged.folder])
+
+
 def test_paper_scale_never_uses_the_embedded_sample(
     home: Home, write_tsv: Write, proteins: Rows
 ) -> None:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from ec_sweep.agent_handle import _stored
+from ec_sweep.attempts import AttemptFolder, Result
 from ec_sweep.errors import EcsweepError
 from ec_sweep.locations import Location
 from ec_sweep.outages import UnavailableError
@@ -59,15 +61,28 @@ def test_an_attempt_counts_once_its_result_is_there(location: Location, tmp_path
     whole = contents(folder)
     (folder / "result.json").rename(tmp_path / "later")
     location.push_attempt("run", folder)
-    location.pull_attempt("run", tmp_path / "early")
+    assert not location.pull_attempt("run", tmp_path / "early")
     assert not contents(tmp_path / "early") if (tmp_path / "early").exists() else True
     (tmp_path / "later").rename(folder / "result.json")
     location.push_attempt("run", folder)
-    location.pull_attempt("run", tmp_path / "back")
+    assert location.pull_attempt("run", tmp_path / "back")
     assert contents(tmp_path / "back") == whole
     location.remove_attempt("run")
-    location.pull_attempt("run", tmp_path / "gone")
+    assert not location.pull_attempt("run", tmp_path / "gone")
     assert not (tmp_path / "gone").exists()
+
+
+def test_a_result_without_its_files_is_none(location: Location, tmp_path: Path) -> None:
+    """Who removed them from the place has lost the trial; nothing is recorded as complete."""
+    folder = AttemptFolder(tmp_path / "run")
+    folder.create()
+    result = Result("complete", 1, value=0.5)
+    lost = _stored(folder, "run", result, None, location)
+    assert (lost.outcome, lost.failure) == ("interrupted", "lost")
+    assert folder.result() is None
+    location.push_attempt("run", attempt(tmp_path / "elsewhere"))
+    assert _stored(folder, "run", result, None, location) == result == folder.result()
+    assert (folder.path / "predictions.npz").read_bytes() == b"predictions.npz"
 
 
 def test_what_nobody_needs_is_tidied_up(location: Location, tmp_path: Path) -> None:

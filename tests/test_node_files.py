@@ -47,6 +47,20 @@ def test_a_dataset_is_fetched_once_for_all_agents_of_a_node(tmp_path: Path) -> N
     assert [path.name for path in (tmp_path / "node").iterdir()] == [".lock"]
 
 
+def test_a_dataset_that_could_not_be_fetched_is_fetched_again(tmp_path: Path) -> None:
+    """By the same agent, which goes on after the trial that this cost."""
+
+    def fail(_: object) -> object:
+        raise OSError("the object store is away")
+
+    files = NodeFiles("one", tmp_path / "node")
+    with pytest.raises(OSError, match="away"):
+        files.dataset("print", ARRAYS, fail)
+    folder = files.dataset("print", ARRAYS, lambda array: array)
+    assert np.load(folder / "train_tokens.npy").shape == (3, 4)
+    files.leave()
+
+
 def test_what_a_killed_agent_left_goes_with_the_next(tmp_path: Path) -> None:
     """The system frees its locks; the dataset stays while another agent holds it."""
     root, context = tmp_path / "node", multiprocessing.get_context("spawn")
