@@ -49,6 +49,7 @@ class Membership:
         self._failure: Exception | None = None
         self._looked, self._capacity = 0.0, 0
         self._signals_are_ours = False
+        self._asked = False
         self._connecting = threading.Thread(target=self._connect, daemon=True)
         self.nodes: Mapping[str, Node] = {}
         """Those that live, by ID, as last looked at."""
@@ -58,8 +59,12 @@ class Membership:
         """Lines for the user; who shows them empties it."""
 
     def start(self) -> None:
-        """Begin to connect; returns at once."""
-        self._connecting.start()
+        """Have `settle` connect.
+
+        It waits until the driver has opened its databases: Ray and MLflow import some of the same
+        packages, and where two threads do that at once one may find half of a package.
+        """
+        self._asked = True
 
     def settle(self) -> None:
         """Wait until the cluster is reached and agents of an earlier driver are gone.
@@ -68,8 +73,10 @@ class Membership:
             EcsweepError: it cannot be reached, or is too small.
             KeyboardInterrupt: the user does not want to wait.
         """
-        if self._connecting.ident is None:
+        if not self._asked:
             return  # there was nothing to run
+        if self._connecting.ident is None:
+            self._connecting.start()  # a thread, since Ctrl-C does not reach Ray's own code
         while self._connecting.is_alive():
             if self._interrupts():
                 raise KeyboardInterrupt

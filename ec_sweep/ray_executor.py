@@ -48,7 +48,7 @@ class RayExecutor:
         self._alone = self._stopping = False
 
     def start(self) -> None:
-        """See `Executor`; connecting takes seconds, in which the driver opens its databases."""
+        """See `Executor`; the cluster is reached when it settles."""
         self._members.start()
 
     def settle(self) -> None:

@@ -1,5 +1,7 @@
 """What fits on the nodes of a cluster, and what is told of them; Ray itself: test_ray.py."""
 
+import threading
+
 import pytest
 
 from ec_sweep import cluster
@@ -31,6 +33,22 @@ def test_a_study_alone_on_a_node_is_given_what_is_asked_for() -> None:
     assert less.share == Share(2, 0, GB)
     with pytest.raises(EcsweepError, match="no node of the cluster has"):
         shared_out(Wanted(exclusive=True, memory=100 * GB), small, large)
+
+
+def test_the_cluster_is_reached_when_nothing_else_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray and MLflow import the same packages: in two threads at once one finds half of them."""
+    reached = threading.Event()
+    monkeypatch.setattr(cluster, "connect", lambda _: reached.set())
+    monkeypatch.setattr(cluster, "nodes", lambda: [node()])
+    monkeypatch.setattr("ec_sweep.membership._end_orphans", lambda _: None)
+    found = Membership(Wanted(), "study@demo", None, lambda: 0)
+    found.settle()  # nothing is to run
+    found.start()
+    assert not reached.wait(0.2)
+    assert not found.connected
+    found.settle()
+    assert reached.is_set()
+    assert found.slots == 8
 
 
 @pytest.mark.parametrize(
