@@ -67,6 +67,7 @@ class Browser:
             java_script_enabled=scripts,
             **options,
         )
+        context.set_default_timeout(180_000)  # ms: what MLflow's page loads, a busy machine delays
         try:
             tab = Tab(context.new_page())
             tab.page.on("console", lambda said: _note(tab, said.type, said.text))

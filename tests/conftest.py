@@ -41,7 +41,11 @@ scales: {demo: {length: 40, train_size: 64}, paper: {length: 50, train_size: 64}
 """
 
 
-LONGEST = ("main_job", "ray", "postgres", "study", "publishing", "trial", "serving", "doctor")
+LONGEST = (
+    "ray", "docs", "main_job", "trial", "chaos", "doctor", "publishing", "browsing", "page",
+    "terminal", "recurrence", "cli", "own_experiments", "postgres", "serving", "notebook", "models",
+    "executors", "study", "api", "costs", "own_models",
+)  # fmt: skip
 """Files that take minutes: begun last, one would run on while the other processes are idle."""
 
 
@@ -66,6 +70,8 @@ class Ecsweep:
     """Runs the installed command line in a home folder of its own."""
 
     home: Path
+    cores: tuple[int, ...] = ()
+    """The processors that commands which are waited for may use; none named: all."""
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "ec_sweep.cli", *arguments]
@@ -77,7 +83,7 @@ class Ecsweep:
     def run(self, *arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
         environment = self.environment(**more)
         if forking.can_run(environment):
-            return forking.run(arguments, self.home, environment, _PATIENCE)
+            return forking.run(arguments, self.home, environment, _PATIENCE, self.cores)
         return subprocess.run(
             self.command(*arguments),
             cwd=self.home,
@@ -86,6 +92,7 @@ class Ecsweep:
             text=True,
             timeout=_PATIENCE,
             check=False,
+            preexec_fn=(lambda: os.sched_setaffinity(0, self.cores)) if self.cores else None,
         )
 
     def ok(self, *arguments: str, **more: str) -> str:
@@ -131,6 +138,15 @@ class Ecsweep:
 
 
 @pytest.fixture
+def untraced() -> Iterator[None]:
+    """Measure no coverage: where TensorFlow builds networks, that takes most of the time."""
+    tracer = sys.gettrace()
+    sys.settrace(None)
+    yield
+    sys.settrace(tracer)
+
+
+@pytest.fixture
 def ecsweep(tmp_path: Path) -> Ecsweep:
     """An empty home folder with the tiny sweep in its ``sweeps``."""
     return new_home(tmp_path)
@@ -140,7 +156,16 @@ def ecsweep(tmp_path: Path) -> Ecsweep:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Ecsweep:
     """A home folder in which the tiny study has run; tests must leave it as it is."""
     home = new_home(tmp_path_factory.mktemp("finished"))
-    home.ok("study", "tiny", "--workers", "2")
+    home.ok("study", "tiny", "--workers", "1")
+    return home
+
+
+@pytest.fixture
+def copied(finished: Ecsweep, tmp_path: Path) -> Ecsweep:
+    """A copy of the finished home, repaired for its place; a test may change it."""
+    home = Ecsweep(tmp_path / "copied")
+    shutil.copytree(finished.home, home.home)
+    home.ok("doctor", "--fix")
     return home
 
 
@@ -284,13 +309,24 @@ def compile_latex(folder: Path, *tables: str) -> str:
     return said
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 120) -> Any:
-    """Wait until a condition holds; returns its value."""
+def wait_for(
+    condition: Callable[[], Any],
+    seconds: float = 300,
+    process: "subprocess.Popen[str] | None" = None,
+) -> Any:
+    """Wait until a condition holds; returns its value.
+
+    Where it can come of a ``process`` alone, nothing is waited for once that has ended.
+    """
     end = time.monotonic() + seconds
     while time.monotonic() < end:
+        ended = process and process.poll() is not None  # before what it may have done at last
         found = condition()
         if found:
             return found
+        if process and ended:
+            said = process.communicate(timeout=120)[0]
+            raise AssertionError(f"waited for what has ended with {process.returncode}:\n{said}")
         time.sleep(0.05)
     raise AssertionError("waited in vain")
 

@@ -24,7 +24,9 @@ import sys
 import threading
 import time
 from functools import cache
+from importlib.abc import MetaPathFinder
 from pathlib import Path
+from typing import Any
 
 _LARGEST = 1 << 18  # bytes of an order: arguments and environment
 _WITH_KERAS = {"recurrence", "networks", "feeding", "training", "trial"}
@@ -53,11 +55,20 @@ def can_run(environment: dict[str, str]) -> bool:
 
 
 def run(
-    arguments: tuple[str, ...], folder: Path, environment: dict[str, str], timeout: float
+    arguments: tuple[str, ...],
+    folder: Path,
+    environment: dict[str, str],
+    timeout: float,
+    cores: tuple[int, ...] = (),
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a command; as `subprocess.run` with pipes for its output and nothing to read."""
+    """Run a command; as `subprocess.run` with pipes for its output and nothing to read.
+
+    With ``cores`` it has these processors alone.
+    """
     ends = [os.pipe() for _ in range(2)]
-    order = json.dumps({"arguments": arguments, "folder": str(folder), "env": environment})
+    order = json.dumps(
+        {"arguments": arguments, "folder": str(folder), "env": environment, "cores": cores}
+    )
     server = _server()
     socket.send_fds(server, [order.encode()], [written for _, written in ends])
     for _, written in ends:
@@ -130,15 +141,19 @@ def main() -> None:
     _become_the_command(json.loads(data), streams)
 
 
-def _become_the_command(order: dict[str, object], streams: "list[int] | array.array[int]") -> None:
+def _become_the_command(order: dict[str, Any], streams: "list[int] | array.array[int]") -> None:
     for number, stream in enumerate(streams, 1):
         os.dup2(stream, number)
         os.close(stream)
     os.chdir(str(order["folder"]))
     os.environ.clear()
-    os.environ.update(order["env"])  # type: ignore[arg-type]
+    os.environ.update(order["env"])
+    if order["cores"]:
+        os.sched_setaffinity(0, order["cores"])
     sys.path[0] = str(order["folder"])
-    sys.argv = ["ecsweep", *order["arguments"]]  # type: ignore[misc]
+    sys.argv = ["ecsweep", *order["arguments"]]
+    if "coverage" in sys.modules:
+        sys.meta_path.insert(0, _UntilKeras())
     try:
         runpy.run_module("ec_sweep.cli", run_name="__main__", alter_sys=True)
     except SystemExit as end:
@@ -149,6 +164,19 @@ def _become_the_command(order: dict[str, object], streams: "list[int] | array.ar
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(int(code or 0))  # to take all modules down would take longer than most commands
+
+
+class _UntilKeras(MetaPathFinder):
+    """Ends the measuring of coverage where Keras begins, which would take several times as long."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name in ("keras", "tensorflow.python"):  # TensorFlow alone is also only looked for
+            import coverage
+
+            sys.meta_path.remove(self)
+            measuring = coverage.Coverage.current()
+            if measuring:
+                measuring.stop()
 
 
 def _import_all() -> None:

@@ -18,6 +18,7 @@ from optuna.exceptions import StorageInternalError
 
 from ec_sweep import dashboard as dashboard_module
 from ec_sweep import describing, ledger_store
+from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError
 from ec_sweep.layouts import Table
 from ec_sweep.paths import Home
@@ -26,6 +27,7 @@ from ec_sweep.spec import Request
 from ec_sweep.study_page import MOST
 from tests.browser import Browser, Tab, browser
 from tests.conftest import Ecsweep, Postgres, kill, wait_for
+from tests.test_study import NAME, Setup
 
 __all__ = ["browser"]  # a fixture
 
@@ -50,7 +52,10 @@ def serving(home: Ecsweep, *command: str, **more: str) -> Iterator[str]:
     said: list[str] = []
     try:
         assert process.stdout
-        wait_for(lambda: (said.append(process.stdout.readline()), " on http" in said[-1])[1])
+        wait_for(
+            lambda: (said.append(process.stdout.readline()), " on http" in said[-1])[1],
+            process=process,
+        )
         (address,) = re.findall(r"http://\S+", said[-1])
         yield address
     finally:
@@ -87,7 +92,7 @@ def check(tab: Tab, address: str) -> None:
 
 
 def shows(tab: Tab, text: str) -> None:
-    tab.page.get_by_text(text, exact=True).first.wait_for(timeout=60_000)
+    tab.page.get_by_text(text, exact=True).first.wait_for()
 
 
 def test_the_ui_lands_on_the_page_of_a_study(ui: str, browser: Browser) -> None:
@@ -117,7 +122,7 @@ def test_the_charts_show_curves(ui: str, browser: Browser) -> None:
         shows(tab, "Learning curves")
         shows(tab, "val_accuracy")
         lines = tab.page.locator(".js-plotly-plot .scatterlayer .trace.scatter")
-        wait_for(lambda: tab.page.wait_for_timeout(200) or lines.count() >= len(CELLS), 60)
+        wait_for(lambda: tab.page.wait_for_timeout(200) or lines.count() >= len(CELLS))
         check(tab, charts)
 
 
@@ -140,7 +145,7 @@ def test_the_description_tells_the_sweep_and_its_result(ui: str, browser: Browse
     with browser.open(f"{home}/runs/{run['info']['run_id']}", size=WIDE) as tab:
         shows(tab, TITLE)
         tables = tab.page.locator("table", has_text="learning_rate")
-        tables.first.wait_for(timeout=60_000)
+        tables.first.wait_for()
         text = tab.page.inner_text("body")
         assert "0.01, 0.001" in text
         assert "4 cells: 4 complete." in text
@@ -149,20 +154,18 @@ def test_the_description_tells_the_sweep_and_its_result(ui: str, browser: Browse
         check(tab, ui)
 
 
-def test_a_description_that_somebody_changed_stays(ecsweep: Ecsweep) -> None:
+def test_a_description_that_somebody_changed_stays(copied: Ecsweep) -> None:
     """Ours is written anew with each end of the study; theirs is left."""
-    one = ("--set", "filter_size=[2]", "--set", "learning_rate=[0.01]", "--set", "epochs=1")
-    ecsweep.ok("study", "tiny", *one, "--executor", "inline")
-    found = client(ecsweep).get_experiment_by_name("tiny@demo")
+    found = client(copied).get_experiment_by_name("tiny@demo")
     note = found.tags["mlflow.note.content"]
-    assert "1 complete" in note
+    assert "4 cells: 4 complete" in note
     changed = note.replace(TITLE, "Mine")
-    client(ecsweep).set_experiment_tag(found.experiment_id, "mlflow.note.content", changed)
-    two = [value.replace("[2]", "[2, 3]") for value in one]
-    ecsweep.ok("study", "tiny", *two, "--executor", "inline")
-    tags = client(ecsweep).get_experiment(found.experiment_id).tags
+    client(copied).set_experiment_tag(found.experiment_id, "mlflow.note.content", changed)
+    said = copied.ok("study", "tiny", "--set", "filter_size=[2]")  # which has run already
+    assert "started" not in said
+    tags = client(copied).get_experiment(found.experiment_id).tags
     assert tags["mlflow.note.content"] == changed
-    (parent,) = client(ecsweep).search_runs([found.experiment_id], "tags.`ecsweep.role` = 'study'")
+    (parent,) = client(copied).search_runs([found.experiment_id], "tags.`ecsweep.role` = 'study'")
     assert "2 cells: 2 complete" in parent.data.tags["mlflow.note.content"]
 
 
@@ -235,7 +238,7 @@ def test_the_page_opens_in_the_users_browser_when_asked(finished: Ecsweep, tmp_p
     program.write_text(f'#!/bin/sh\nprintf %s "$1" >{opened}\n')
     program.chmod(0o755)
     with serving(finished, "ui", "--study", "tiny", "--open", BROWSER=f"{program} %s") as address:
-        wait_for(opened.exists, 20)
+        wait_for(opened.exists)
         assert opened.read_text() == address
     with serving(finished, "ui", "--study", "tiny", "--open", BROWSER="/nowhere/browser") as other:
         assert other.endswith(address.partition("/#")[2])
@@ -253,7 +256,7 @@ def test_the_dashboard_shows_the_ledger(dashboard: str, browser: Browser) -> Non
     with browser.open(dashboard, size=WIDE) as tab:
         shows(tab, "1. tiny@demo")
         tab.page.get_by_text("1. tiny@demo", exact=True).first.click()
-        tab.page.locator(".js-plotly-plot .scatterlayer .trace").first.wait_for(timeout=60_000)
+        tab.page.locator(".js-plotly-plot .scatterlayer .trace").first.wait_for()
         check(tab, dashboard)
 
 
@@ -292,10 +295,10 @@ def test_the_dashboard_answers_to_this_machines_name_alone(dashboard: str) -> No
     assert ask(f"{root}/api/studies", "GET", host="localhost:9000") == 200  # as through ssh
 
 
-def refuses(home: Ecsweep, storage: str | None) -> None:
+def refuses(home: Ecsweep, storage: str | None, study: str) -> None:
     """The database itself refuses to delete, whoever asks."""
     opened = ledger_store.open_to_read(Home(home.home), storage)
-    number = opened.get_study_id_from_name("tiny@demo")
+    number = opened.get_study_id_from_name(study)
     trials = len(opened.get_all_trials(number))
     assert trials
     with pytest.raises(StorageInternalError) as refused:
@@ -307,11 +310,11 @@ def refuses(home: Ecsweep, storage: str | None) -> None:
 
 def test_sqlite_refuses_what_the_dashboard_would_write(finished: Ecsweep) -> None:
     """Were the server to let it through."""
-    refuses(finished, None)
+    refuses(finished, None, "tiny@demo")
 
 
 def test_postgresql_refuses_what_the_dashboard_would_write(
-    postgres: Postgres, ecsweep: Ecsweep
+    postgres: Postgres, ecsweep: Ecsweep, dataset: Dataset
 ) -> None:
     """And the password of the ledger's address is shown by no message and no process."""
     pytest.importorskip("optuna_dashboard", reason="optuna-dashboard is not installed")
@@ -319,9 +322,8 @@ def test_postgresql_refuses_what_the_dashboard_would_write(
     line = ecsweep.fails("dashboard", ECSWEEP_STORAGE=storage)
     assert "no ledger" in line
     assert SECRET not in line
-    one = ("--set", "filter_size=[2]", "--set", "learning_rate=[0.01]", "--set", "epochs=1")
-    ecsweep.ok("study", "tiny", *one, "--executor", "inline", ECSWEEP_STORAGE=storage)
-    refuses(ecsweep, storage)
+    Setup(ecsweep.home, dataset, storage).drive()
+    refuses(ecsweep, storage, NAME)
     with serving(ecsweep, "dashboard", ECSWEEP_STORAGE=storage) as address:
         root = address.removesuffix("/dashboard")
         assert ask(f"{root}/api/studies/1", "GET") == 200

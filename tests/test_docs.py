@@ -19,6 +19,7 @@ import yaml
 from ec_sweep import cell, glossary
 from ec_sweep.cli import cli
 from ec_sweep.paths import packed
+from tests import forking
 from tests.conftest import Ecsweep
 
 ROOT = Path(__file__).parents[1]
@@ -70,6 +71,8 @@ TINY = {
     "epochs": 1,
 }
 """What every study that comes with ecsweep is shrunk to; the YAML of the pages runs as it is."""
+PATIENCE = 900
+"""Seconds that a command may take."""
 BLOCK = re.compile(r"^```([^\n`]*)\n(.*?)^```$", re.M | re.S)
 
 
@@ -216,30 +219,41 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Ecsweep:
     program = home / "bin" / "ecsweep"
     program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m ec_sweep.cli "$@"\n')
     program.chmod(0o755)
-    return Ecsweep(home)
+    return Ecsweep(home, cores=(min(os.sched_getaffinity(0)),))  # one worker is enough
+
+
+def run_part(home: Ecsweep, part: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command in a shell, or without one where that would do nothing but start it."""
+    path = f"{home.home / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    environment = home.environment(PATH=path, COLUMNS="100")
+    del environment["ECSWEEP_HOME"]  # the current folder, as for a reader
+    plain = re.sub(r"\s+#.*", "", part)
+    if re.fullmatch(r'ecsweep [^<>|$;&*"`~]*', plain):
+        return forking.run(
+            tuple(shlex.split(plain)[1:]), home.home, environment, PATIENCE, home.cores
+        )
+    return subprocess.run(
+        ["bash", "-c", f"set -o pipefail && {part}"],
+        cwd=home.home,
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+        preexec_fn=lambda: os.sched_setaffinity(0, home.cores),
+    )
 
 
 def run(home: Ecsweep, page: str) -> None:
     """Write the YAML files of a page and run its commands, in order; each must succeed."""
-    path = f"{home.home / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    environment = home.environment(PATH=path, PYTHONPATH=str(ROOT), COLUMNS="100")
-    del environment["ECSWEEP_HOME"]  # the current folder, as for a reader
     for block in blocks(ROOT / page):
         if block.language == "yaml" and block.title:
             (home.home / block.title).write_text(block.text)
         for command in commands(block.text) if block.language == "sh" else []:
-            parts = [part for part in command.split(" && ") if reason(part) is None]
-            done = subprocess.run(
-                ["bash", "-c", " && ".join(["set -o pipefail", *parts])],
-                cwd=home.home,
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=300,
-                check=False,
-                preexec_fn=lambda: os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]),
-            )
-            assert done.returncode == 0, f"{page}: {command}\n{done.stdout}{done.stderr}"
+            for part in command.split(" && "):
+                if reason(part) is None:
+                    done = run_part(home, part)
+                    assert done.returncode == 0, f"{page}: {command}\n{done.stdout}{done.stderr}"
 
 
 @pytest.mark.parametrize("page", RUN)

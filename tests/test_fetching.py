@@ -547,7 +547,7 @@ def test_a_killed_fetch_goes_on_and_makes_the_same_bytes(ecsweep: Ecsweep, rest:
     for stop, pages in ((signal.SIGKILL, 2), (signal.SIGINT, 3)):
         process = ecsweep.start(*command(rest, "--out", "cut.tsv.gz"))
         try:
-            wait_for(lambda pages=pages: rest.offsets[-1:] == [pages * PAGE], 20)
+            wait_for(lambda pages=pages: rest.offsets[-1:] == [pages * PAGE], process=process)
         finally:
             said = kill(process, stop)
         assert json.loads(state.read_text())["count"] == pages * PAGE

@@ -113,9 +113,13 @@ def test_waiting_says_once_for_whom_and_goes_on_when_it_is_free(home: Home) -> N
     """With --wait a study begins when its driver has ended."""
     process = driver(home)
     said: list[str] = []
-    threading.Timer(2.5, lambda: process.send_signal(signal.SIGTERM)).start()
-    with study_lock(home, NAME, None, said.append):
-        assert process.wait(10) == 0
+
+    def wait(line: str) -> None:
+        said.append(line)
+        process.send_signal(signal.SIGTERM)
+
+    with study_lock(home, NAME, None, wait):
+        assert process.wait(60) == 0
     assert len(said) == 1
     assert f"run by process {process.pid} on " in said[0]
 
@@ -127,7 +131,7 @@ def test_ctrl_c_ends_the_waiting(ecsweep: Ecsweep) -> None:
     process = driver(home, name="tiny@demo")
     waiting = ecsweep.start("study", "tiny", "--wait")
     assert waiting.stdout
-    wait_for(lambda: "Waiting for tiny@demo" in waiting.stdout.readline())
+    wait_for(lambda: "Waiting for tiny@demo" in waiting.stdout.readline(), process=waiting)
     time.sleep(0.5)
     kill(waiting, signal.SIGINT)
     assert waiting.returncode == 130
@@ -142,10 +146,10 @@ def test_cancel_stops_a_driver_and_waits_for_it(home: Home) -> None:
     end = cancelling.cancel(Place(home), NAME, 1, said.append)
     assert end == cancelling.Cancelled(Holder(**json.loads(note(home))), stopped=False)
     assert f"Asked process {process.pid} on " in said[0]
-    end = cancelling.cancel(Place(home), NAME, 10, said.append)
+    end = cancelling.cancel(Place(home), NAME, 60, said.append)
     assert end
     assert end.stopped
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert cancelling.cancel(Place(home), NAME, 1, said.append) is None
 
 
@@ -193,8 +197,11 @@ def test_work_files_are_their_owners_alone(home: Home) -> None:
     assert home.work.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_lock_that_is_only_looked_at_refuses_nobody(home: Home) -> None:
+def test_a_lock_that_is_only_looked_at_refuses_nobody(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`status` looks whether a study is driven; the study that begins then is not turned away."""
+    monkeypatch.setattr("ec_sweep.locks._UNNAMED", 30)  # seconds: a look may be slow
     taken = threading.Event()
 
     def look() -> None:

@@ -1,9 +1,11 @@
 """Architectures against hand computation."""
 
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,6 +15,7 @@ from ec_sweep import weights
 from ec_sweep.hyperparameters import Hyperparameters
 from ec_sweep.models import MODELS, one_hot
 
+pytestmark = pytest.mark.usefixtures("untraced")
 NETWORKS = [name for name, model in MODELS.items() if model.is_network]
 RECURRENT = ["lstm", "gru", "cnn-lstm", "cnn-gru", "complex-cnn-lstm"]
 SMALL = Hyperparameters(
@@ -243,35 +246,39 @@ def test_dropout_is_there_when_asked_for() -> None:
         assert sum(isinstance(layer, keras.layers.Dropout) for layer in model.layers) == count
 
 
+def answers() -> dict[str, Any]:
+    """What every network gives with weights that are the same on every backend."""
+    tokens = np.array([[*range(15)] + [255] * 5] * 2, np.uint8)
+    found = {}
+    for name in NETWORKS:
+        model = MODELS[name].build(SMALL, 3)
+        generator = np.random.default_rng(0)
+        weights = [generator.uniform(0.01, 0.2, own.shape) for own in model.get_weights()]
+        model.set_weights(weights)
+        found[name] = model.predict_on_batch(tokens)
+    return found
+
+
 def test_the_same_builders_run_on_jax() -> None:
     """Every network gives on the JAX backend, weight for weight, what it gives on TensorFlow."""
     pytest.importorskip("jax", reason="the extra ecsweep[jax] is not installed")
     script = (
-        "import sys, numpy as np, keras; from ec_sweep.models import MODELS;"
-        "from tests.test_models import NETWORKS, SMALL;"
+        "import sys, numpy as np, keras; from tests.test_models import answers;"
         "assert keras.backend.backend() == sys.argv[1];"
-        "tokens = np.array([[*range(15)] + [255] * 5] * 2, np.uint8); out = {}\n"
-        "for name in NETWORKS:\n"
-        "    model = MODELS[name].build(SMALL, 3)\n"
-        "    g = np.random.default_rng(0)\n"
-        "    model.set_weights([g.uniform(0.01, 0.2, w.shape) for w in model.get_weights()])\n"
-        "    out[name] = model.predict_on_batch(tokens)\n"
-        "np.savez(sys.stdout.buffer, **out)"
+        "np.savez(sys.stdout.buffer, **answers())"
     )
-    import io
-
-    found = []
-    for backend in ("tensorflow", "jax"):
-        done = subprocess.run(
-            [sys.executable, "-c", script, backend],
-            env={**os.environ, "KERAS_BACKEND": backend},
-            cwd=Path(__file__).parents[1],
-            capture_output=True,
-            check=True,
-        )
-        found.append(np.load(io.BytesIO(done.stdout)))
+    here = keras.backend.backend()
+    other = "jax" if here == "tensorflow" else "tensorflow"
+    done = subprocess.run(
+        [sys.executable, "-c", script, other],
+        env={**os.environ, "KERAS_BACKEND": other},
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        check=True,
+    )
+    found, expected = np.load(io.BytesIO(done.stdout)), answers()
     for name in NETWORKS:
-        assert np.allclose(found[0][name], found[1][name], atol=1e-5), name
+        assert np.allclose(found[name], expected[name], atol=1e-5), name
 
 
 @pytest.mark.parametrize("name", NETWORKS)

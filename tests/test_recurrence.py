@@ -18,6 +18,7 @@ recurrence = pytest.importorskip("ec_sweep.recurrence")
 if keras.backend.backend() != "tensorflow":
     pytest.skip("made for TensorFlow", allow_module_level=True)
 
+pytestmark = pytest.mark.usefixtures("untraced")
 KINDS = ["LSTM", "GRU"]
 
 

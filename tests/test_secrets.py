@@ -125,7 +125,7 @@ def test_the_ui_on_another_address_answers_to_its_own_names_only(
             | ({"Origin": origin} if origin else {}),
         )
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 assert b"x@demo" in answer.read()
                 return int(answer.status)
         except urllib.error.HTTPError as error:
@@ -134,7 +134,10 @@ def test_the_ui_on_another_address_answers_to_its_own_names_only(
     try:
         assert process.stdout
         lines = []
-        wait_for(lambda: (lines.append(process.stdout.readline()), "MLflow UI on" in lines[-1])[1])
+        wait_for(
+            lambda: (lines.append(process.stdout.readline()), "MLflow UI on" in lines[-1])[1],
+            process=process,
+        )
         assert "can read, change and delete all runs" in lines[0]
         name = f"{socket.gethostname()}:{port}"
         assert f"http://{name}" in lines[-1]

@@ -40,7 +40,7 @@ with progress.progress(2, 0, 2, label) as p:
     for cell in cells:
         p.started(cell)
     p.epoch(cells[0], 3, {"val_accuracy": 0.5})
-    time.sleep(0.6)
+    time.sleep(2)
     p.ended(cells[0], attempts.Result("complete", 0, {"test_accuracy": 0.75}))
     p.ended(cells[1], attempts.Result("failed", 0, failure="error", message="it broke"))
 """
@@ -143,7 +143,7 @@ def test_next_steps_stand_in_terminals_alone(finished: Ecsweep) -> None:
 def quiet(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ecsweep, Any]:
     """A home whose study has run with --quiet and a log."""
     home = new_home(tmp_path_factory.mktemp("quiet"))
-    done = home.run("study", "tiny", "--quiet", "--workers", "2", "--log", "run.log")
+    done = home.run("study", "tiny", "--quiet", "--workers", "1", "--log", "run.log")
     assert done.returncode == 0, done.stderr
     return home, done
 
@@ -162,7 +162,7 @@ def test_the_log_has_everything_with_its_time(quiet: tuple[Ecsweep, Any]) -> Non
     lines = (ecsweep.home / "run.log").read_text().splitlines()
     assert all(re.match(STAMP, line) for line in lines)
     said = [re.sub(STAMP, "", line) for line in lines]
-    assert said[0] == "$ ecsweep study tiny --quiet --workers 2 --log run.log"
+    assert said[0] == "$ ecsweep study tiny --quiet --workers 1 --log run.log"
     assert sum(" started: " in line for line in said) == 4
     assert sum(" epoch 2: train loss " in line for line in said) == 4
     assert sum(" ended: test accuracy " in line for line in said) == 4
