@@ -112,12 +112,21 @@ def nodes() -> list[Node]:
 
     Asked from within the cluster where the driver is only its client: a client cannot see
     which nodes are being taken away.
+
+    Raises:
+        EcsweepError: there, where ecsweep is not installed.
     """
     import ray
     from ray.util.client import ray as client
 
     if client.is_connected():
-        return _named(*ray.get(_remote_look().remote()))
+        try:
+            return _named(*ray.get(_remote_look().remote()))
+        except ray.exceptions.RayTaskError as error:  # it cannot be loaded there
+            raise EcsweepError(
+                f"the cluster's nodes cannot run ecsweep ({_last_line(error)}). "
+                "Install the driver's ecsweep[ray] on every node."
+            ) from error
     return _named(*_look())
 
 
@@ -127,6 +136,11 @@ def _remote_look() -> Any:
     import ray
 
     return ray.remote(num_cpus=0)(_look)
+
+
+def _last_line(error: Exception) -> str:
+    """Return what an error of a task came to; Ray's text has the traceback before it."""
+    return [line for line in str(error).splitlines() if line.strip()][-1].strip()
 
 
 def _look() -> tuple[list[dict[str, Any]], dict[str, int]]:
