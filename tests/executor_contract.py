@@ -133,7 +133,7 @@ class ExecutorContract:
         if not trials.interrupt:
             trials.until(has_epoch)
         trials.executor.prune("pruned")
-        said = trials.until(lambda found: any(isinstance(m.content, Result) for m in found), 60)
+        said = trials.until(lambda found: any(isinstance(m.content, Result) for m in found))
         outcome = "complete" if trials.interrupt else "pruned"
         assert result_of([message.content for message in said]).outcome == outcome
 
@@ -146,7 +146,7 @@ class ExecutorContract:
         else:
             trials.until(has_epoch)
             trials.executor.stop()
-        said = trials.until(lambda found: any(isinstance(m.content, Result) for m in found), 60)
+        said = trials.until(lambda found: any(isinstance(m.content, Result) for m in found))
         result = result_of([message.content for message in said])
         assert (result.outcome, result.failure) == ("interrupted", None)
         assert not AttemptFolder(task.folder).result()
@@ -160,7 +160,7 @@ class ExecutorContract:
         )
         trials.executor.stop()
         if not any(isinstance(m.content, Result) for m in said):
-            trials.until(lambda found: any(isinstance(m.content, Result) for m in found), 60)
+            trials.until(lambda found: any(isinstance(m.content, Result) for m in found))
 
     def test_closing_twice_does_no_harm(self, trials: Trials) -> None:
         """Whatever ends a study closes its executor, sometimes again."""

@@ -577,7 +577,7 @@ def test_a_study_whose_driver_was_killed_is_repaired(ecsweep: Ecsweep) -> None:
     long = ("--set", "epochs=2000", "--set", "early_stopping=none")
     driver = ecsweep.start("study", "tiny", "--workers", "1", *long)
     path = ecsweep.home / "mlruns" / "work"
-    wait_for(lambda: list(path.glob("*/events.jsonl")))
+    wait_for(lambda: list(path.glob("*/events.jsonl")), process=driver)
     workers = [child.pid for child in psutil.Process(driver.pid).children(recursive=True)]
     left_alone = json.loads(ecsweep.ok("doctor", "--fix", "--json"))
     assert left_alone["left_alone"] == ["tiny@demo"]

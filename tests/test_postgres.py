@@ -99,14 +99,14 @@ def test_a_study_is_cancelled_and_another_runs_on_postgresql(
         found = ecsweep.run("status", "tiny", "--json", **urls)
         return '"running"' in found.stdout
 
-    wait_for(under_way)
+    wait_for(under_way, process=study)
     elsewhere = new_home(tmp_path_factory.mktemp("elsewhere"))
     refused = elsewhere.fails("study", "tiny", **urls)
     assert f"run by process {study.pid} on {socket.gethostname()} since 2" in refused
     stopped = elsewhere.ok("cancel", "tiny", **urls)
     assert "tiny@demo has stopped: " in stopped
     assert "Go on with: ecsweep study tiny" in stopped
-    said, _ = study.communicate(timeout=60)
+    said, _ = study.communicate(timeout=300)
     assert study.returncode == 130, said
     said += ecsweep.ok("study", "tiny", "--set", "filter_size=[2]", "--workers", "1", **urls)
     found = json.loads(ecsweep.ok("status", "tiny", "--json", **urls))["cells"]

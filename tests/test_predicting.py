@@ -254,7 +254,7 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command} | head -3"],
         input=text, env=finished.environment(), cwd=finished.home,
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()

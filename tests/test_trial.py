@@ -243,6 +243,7 @@ def test_the_loss_curve_is_that_of_the_plain_keras_loop(runner: Runner) -> None:
             assert [event.metrics[name] for name in names] == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.usefixtures("untraced")
 def test_a_network_used_again_trains_as_a_new_one(
     runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -396,6 +397,7 @@ def test_a_resumed_trial_ends_as_if_it_had_never_been_stopped(
         assert resumed[3] <= whole[3] - place + 3  # nothing was trained again
 
 
+@pytest.mark.usefixtures("untraced")
 def test_a_checkpoint_is_written_in_time_and_a_damaged_one_is_left(runner: Runner) -> None:
     """Checkpoints come by time, not by epoch; one that cannot be read starts the cell anew."""
     path = runner.folder / "kept" / "cell.npz"
@@ -470,13 +472,21 @@ def test_a_trial_learns(runner: Runner) -> None:
     assert losses[-1] < 0.3 * losses[0]
 
 
+@pytest.fixture(scope="module")
+def metrics_of_a_cnn(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """What a trial of the single CNN measures."""
+    return set(Runner(dataset, tmp_path_factory.mktemp("cnn")).run().metrics)
+
+
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("model", [name for name in MODELS if name != "cnn"])
-def test_every_model_is_trained_and_tested(runner: Runner, model: str) -> None:
+def test_every_model_is_trained_and_tested(
+    runner: Runner, metrics_of_a_cnn: set[str], model: str
+) -> None:
     """Each model of the registry gives the metrics that the single CNN gives."""
-    expected = set(runner.run(name="cnn").metrics)
     result = runner.run(dataclasses.replace(TINY, units=3, epochs=2), model=model)
     assert result.outcome == "complete", result.traceback
-    assert set(result.metrics) == expected
+    assert set(result.metrics) == metrics_of_a_cnn
     epochs = [event.metrics for event in runner.events if event.epoch]
     assert len(epochs) == (2 if MODELS[model].is_network else 1)
     assert set(epochs[0]) == {
@@ -521,6 +531,7 @@ def test_a_class_without_training_sequences_is_never_predicted(
         assert np.allclose(kept["probabilities"].sum(axis=1), 1)
 
 
+@pytest.mark.usefixtures("untraced")
 def test_memory_comes_back_between_trials(runner: Runner) -> None:
     """A worker serves many cells: their weights and optimizer states do not pile up."""
     hp = dataclasses.replace(TINY, train_size=16, epochs=1, filters=64, hidden=(4096,))
