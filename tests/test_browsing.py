@@ -191,6 +191,8 @@ def test_a_long_table_is_cut_to_what_mlflow_keeps(
     kept = re.search(r"The first (\d+) of 180 rows", text)
     assert kept
     assert int(kept[1]) % 3 == 0  # ours is never shown without the paper's
+    monkeypatch.setattr(describing, "MOST", 100)  # less than what comes before the table
+    assert "The first 3 of 180 rows" in describing.text(tiny(finished, monkeypatch), compared)
 
 
 def test_names_in_a_description_are_no_markup(ecsweep: Ecsweep, monkeypatch: Any) -> None:

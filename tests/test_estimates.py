@@ -109,6 +109,8 @@ def test_workers_share_the_time_but_for_the_longest_cell() -> None:
     slow = replace(fast, cells=1, seconds=Span(500, 600, 700))
     made = Estimate([fast, slow], 2, estimates.Disk(0, 0, 0, 0), GB, [], "")
     assert made.seconds == Span(500, 600, 700)
+    unsure = replace(slow, seconds=Span(1, 2, 5000))
+    assert replace(made, parts=[slow, unsure]).seconds == Span(500, 600, 5000)
     made = replace(made, parts=[fast])
     assert made.seconds == Span(48, 48, 48)
     assert made.certainty == "measured"

@@ -154,6 +154,13 @@ def test_files_are_joined_and_labels_come_from_a_table(
     assert [file["records"] for file in card["files"]] == [3, 2, 5]
 
 
+def test_a_nul_in_a_sequence_is_no_letter() -> None:
+    """In a Parquet file nothing looks at it before; sequences without any are not looked into."""
+    sequences = pa.array([b"MKV", b"MK\0V", None], pa.binary())
+    assert records._upper(sequences)[1].tolist() == [False, True, False]
+    assert records._upper(pa.array([None, b""], pa.binary()))[1].tolist() == [False, False]
+
+
 def test_parts_and_families_of_repeated_records_must_agree(
     tmp_path: Path, imported: Callable[..., tuple[list[Kept], dict[str, Any]]]
 ) -> None:

@@ -392,3 +392,7 @@ def test_forget_lets_a_cell_be_trained_anew(copied: Ecsweep) -> None:
     after = copied.cells("tiny")
     assert {c["state"] for c in after} == {"complete"}
     assert [c["run_id"] for c in after[1:]] == [c["run_id"] for c in before[1:]]
+    copied.ok("study", "tiny", "--set", "filter_size=[2]")  # what is asked for no more
+    other = next(c["cell"] for c in after if c["params"]["filter_size"] == 3)
+    assert "Forgot 1 attempts" in copied.ok("forget", "tiny", "--cell", other, "--yes")
+    assert other not in json.loads(copied.ok("status", "tiny", "--json"))["orphaned"]

@@ -16,7 +16,7 @@ from ec_sweep.attempts import Result, Task
 from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError
 from ec_sweep.experiments import find_tracker
-from ec_sweep.ledger_store import find_ledger, open_ledger
+from ec_sweep.ledger_store import find_ledger, known_studies, open_ledger
 from ec_sweep.locks import StudyLock, holder_of, study_lock
 from ec_sweep.mlflow_store import connect
 from ec_sweep.paths import Home
@@ -194,7 +194,21 @@ def test_looking_at_an_empty_database_writes_nothing(postgres: Postgres, tmp_pat
         patch.setenv("MLFLOW_TRACKING_URI", address)
         assert find_tracker(home, NAME) is None
     assert holder_of(home, NAME, address) is None
+    assert known_studies(home, address) == []
     assert databases.tables(address, "none", "nobody") == set()
+
+
+def test_a_role_that_may_make_no_tables_is_told_so(postgres: Postgres, tmp_path: Path) -> None:
+    """As a database's owner may have left it: one line, before anything is begun."""
+    postgres.server.psql("create role reader login")
+    address = postgres.new()
+    reader = address.replace("postgres:@", "reader:@")
+    assert reader != address
+    with (
+        pytest.raises(EcsweepError, match="permission denied for schema public"),
+        study_lock(Home(tmp_path), NAME, reader),
+    ):
+        raise AssertionError("the study is locked all the same")
 
 
 def test_one_database_for_both_is_refused(server: Server, tmp_path: Path) -> None:

@@ -298,6 +298,9 @@ def test_bad_requests_are_refused_in_one_line(finished: Ecsweep, tmp_path: Path)
     assert "cannot be read" in finished.fails("predict", "none.fasta", "--study", "tiny")
     said = finished.fails(*some, "--study", "tiny", "--cell", "0" * 12, "--out", str(out))
     assert "no model of cell 000000000000 of tiny@demo is saved, but of " in said
+    said = finished.fails(*some, "--study", "tiny", "--out", "/proc/table.tsv")
+    assert "--out /proc/table.tsv cannot be written (" in said
+    assert "it is a folder" in finished.fails(*some, "--study", "tiny", "--out", str(tmp_path))
     said = finished.fails(*some, "--study", "tiny", "--scale", "paper")
     assert said.endswith("Train it: ecsweep study tiny --save-models best --scale paper")
     assert "Did you mean 'tiny'?" in finished.fails(*some, "--study", "tinny")

@@ -42,6 +42,13 @@ def test_cnn_filters_is_table_3() -> None:
     assert (demo.length, demo.epochs, demo.train_size) == (256, 3, 1200)
 
 
+def test_each_scale_declares_what_its_own_models_take() -> None:
+    """An override of `study --all` is kept where the scale that is run knows it."""
+    found = sweep(scales={"paper": {"model": "lstm"}}, grid={"learning_rate": [0.01]})
+    assert "units" in spec.declared(found, "paper")
+    assert "units" not in spec.declared(found, "demo")
+
+
 def test_regular_irregular_and_explicit_grids_become_the_same_cells() -> None:
     """One grid, a union of grids that overlap, and a list of cells are three spellings."""
     regular = spec.cells(sweep(), Request())
