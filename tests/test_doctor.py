@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import time
+import zipfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -395,6 +396,13 @@ def test_predictions_that_cannot_be_read_are_left_to_the_user(home: Home) -> Non
     assert not looked.healthy
     assert f"--cell {home.cell(0)}" in looked.findings[0].remedy
     assert home.states() == ["complete", "complete", "failed", "complete"]
+    with zipfile.ZipFile(paths[2], "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in ("ids.npy", "labels.npy", "probabilities.npy"):
+            packed.writestr(name, bytes(1000))
+    torn = bytearray(paths[2].read_bytes())
+    torn[30 + len("ids.npy")] = 0xFF  # no kind of block that zlib knows
+    paths[2].write_bytes(torn)
+    assert home.kinds(deep=True) == ["predictions"] * 3
 
 
 def test_a_second_result_of_a_cell_does_not_stand_beside_the_first(home: Home) -> None:
