@@ -263,9 +263,8 @@ def ecsweep(options: argparse.Namespace) -> Clock:
     clock = Clock()
 
     @contextlib.contextmanager
-    def show(total: int, done: int, slots: int, label: Callable[[Any], str]) -> Iterator[Any]:
-        assert slots == options.slots, slots
-        with progress(total, done, slots, label) as display:
+    def show(total: int, done: int, label: Callable[[Any], str]) -> Iterator[Any]:
+        with progress(total, done, label) as display:
             ended = display.ended
 
             def ticked(cell: Any, result: Any) -> None:

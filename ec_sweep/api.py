@@ -74,6 +74,8 @@ class Study:
         """Where a study given as a mapping is kept until it is run."""
         if isinstance(study, Mapping):
             self._study = self._written(study)
+        elif not isinstance(study, str | Path):
+            raise EcsweepError(f"a study is a name, a path or a mapping. Received: {study!r:.80}.")
         else:
             by_path = isinstance(study, Path) or planning.is_path(study)
             self._study = str(Path(study).absolute() if by_path else study)

@@ -78,8 +78,8 @@ class Options:
     """Told what a study waits for that another driver runs; ``None``: it does not wait."""
 
 
-ShowProgress = Callable[[int, int, int, Callable[[Cell], str]], AbstractContextManager[Display]]
-"""Makes the display for so many cells, of which so many are done, on so many slots."""
+ShowProgress = Callable[[int, int, Callable[[Cell], str]], AbstractContextManager[Display]]
+"""Makes the display for so many cells, of which so many are done."""
 
 
 def run_study(
@@ -163,7 +163,7 @@ class _Session:
         total = len(proposer.cells) + resolved.to_draw
         done = len(proposer.cells) - len(todo)
         plan = resolved.plan
-        with show(total, done, executor.slots, plan.label) as display:
+        with show(total, done, plan.label) as display:
             executor.note = display.note
             driver = Driver(
                 home, plan, self.ledger, tracker, executor, display, proposer,

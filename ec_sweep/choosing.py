@@ -15,6 +15,7 @@ from ec_sweep.hints import command
 from ec_sweep.logged_models import FILES, best_of_each_dataset
 from ec_sweep.mlflow_store import connect, exists, is_local, tracking_uri
 from ec_sweep.paths import Home
+from ec_sweep.spec import SCALES
 from ec_sweep.stored import Measured, SavedModel, artifact_folder
 
 _MODEL_ID = re.compile(r"^model_id: (m-\w+)$", re.MULTILINE)
@@ -34,6 +35,11 @@ def of_study(home: Home, study: str, scale: str, cell: str) -> Path:
     name = f"{study}@{scale}"
     tracker = find_tracker(home, name)
     models = tracker.saved_models() if tracker else []
+    if not models and (elsewhere := _other_scale(home, study, scale)):
+        raise EcsweepError(
+            f"no model of {name} is saved, but there are at {elsewhere} scale: "
+            f"add --scale {elsewhere}"
+        )
     if tracker is None or not models:
         asked = "" if cell == "best" else cell
         raise EcsweepError(f"no model of {name} is saved. {_remedy(tracker, study, scale, asked)}")
@@ -55,6 +61,15 @@ def of_study(home: Home, study: str, scale: str, cell: str) -> Path:
             f"Choose one with --cell: {_shown(best, cards)}."
         )
     return _folder(home, best[0], study, scale)
+
+
+def _other_scale(home: Home, study: str, scale: str) -> str | None:
+    """Return the other scale, where the study has models saved."""
+    for other in SCALES:
+        tracker = None if other == scale else find_tracker(home, f"{study}@{other}")
+        if tracker and tracker.saved_models():
+            return other
+    return None
 
 
 def named(home: Home, model: str) -> Path:

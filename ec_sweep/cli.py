@@ -130,9 +130,9 @@ def show_plan(
     say_request(resolved)
     say_data(resolved)
     output.print_cells(found)
-    typer.echo(output.next_run(found))
+    output.say(output.next_run(found))
     for line in outlook.lines(costs):
-        typer.echo(line)
+        output.say(line)
     for line in costs.warnings:
         typer.echo(f"Warning: {line}", err=True)
     if found.orphaned and not resolved.missing:
@@ -190,13 +190,15 @@ def show_status(
     found = planning.status(where, resolved)
     say_lost(gone.of_status(where, found))
     tracker = experiments.find_tracker(where.home, resolved.name)
-    nodes = places.by_node(tracker.runs() if tracker else [])
+    runs = tracker.runs() if tracker else []
+    nodes = places.by_node(runs)
     if as_json:
         used = {"nodes": {name: use.to_json() for name, use in nodes.items()}} if nodes else {}
         output.print_json(found.to_json() | used)
         return
     say_request(resolved)
     output.print_cells(found)
+    output.print_reasons(found, runs)
     if nodes:
         typer.echo(f"On nodes: {'; '.join(f'{name} {use}' for name, use in nodes.items())}.")
     if found.count("running") and not locks.holder_of(where.home, resolved.name, where.storage):
@@ -223,7 +225,7 @@ def forget_cells(
 
     Attempts leave the ledger; checkpoints and saved models are removed for good. Runs and what
     they measured go to MLflow's bin, which keeps them until `mlflow gc`; `mlflow runs restore`
-    brings them back to view.
+    brings them back to view, for MLflow alone: their cells stay to be trained again.
     """
     from ec_sweep import app, gone, output, planning
 
@@ -233,21 +235,26 @@ def forget_cells(
     resolved = planning.resolve(where, study, request(scale))
     what = f"cell {cell} of {resolved.name}" if cell else f"all cells of {resolved.name}"
     document = {"study": resolved.sweep.study, "scale": scale, "cell": cell}
-    if not app.attempts_at(where, resolved, cell):
+    attempts = app.attempts_at(where, resolved, cell)
+    if not attempts:
         say_lost(gone.of_status(where, planning.status(where, resolved)))
         if as_json:
             output.print_json(document | {"attempts": 0})
         else:
             typer.echo(f"There is nothing to forget of {what}.")
         return
-    if not yes and not _confirmed(f"Forget {what}?"):
+    question = (
+        f"Forget {what}, {attempts} attempt{'s' * (attempts != 1)}? Models and checkpoints go for "
+        "good, and the next study trains anew."
+    )
+    if not yes and not _confirmed(question):
         typer.echo("Nothing is forgotten.")
         return
     forgotten = app.forget(where, resolved, cell)
     if as_json:
         output.print_json(document | {"attempts": forgotten})
         return
-    typer.echo(f"Forgot {forgotten} attempts at {what}.")
+    typer.echo(f"Forgot {forgotten} attempts at {what}. Files in reports stay as they are.")
     output.next_steps(("Again", hints.command("study", study, scale=scale)))
 
 
@@ -289,7 +296,12 @@ def main() -> None:
         from ec_sweep.paths import no_room
 
         problem = no_room(error)
-        if problem is None:
+        if isinstance(error, PermissionError) and error.filename:
+            code = complain(
+                f"{error.filename}: {error.strerror}. Whoever uses a home folder has to own it: "
+                "name one of yours with --home."
+            )
+        elif problem is None:
             complain(traceback.format_exc(), keep="\n")  # a bug: all of it, but for passwords
             code = ExitCode.INCOMPLETE
         else:

@@ -30,7 +30,7 @@ def write_files(
     typer.echo(f"Wrote   {written}")
     if written.suffix == ".py":
         next_ = hints.command("study", "SWEEP", "--models", str(written))
-        typer.echo(f"Next    {next_}   (SWEEP: model: dilated-cnn)")
+        typer.echo(f"Next    {next_}   (SWEEP: a sweep whose model is dilated-cnn)")
         return
     study = written.stem if starting.found_by_name(written) else str(written)
     typer.echo(f"Next    {hints.command('study', study)}")

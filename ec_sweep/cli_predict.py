@@ -121,7 +121,8 @@ def classify_sequences(
             with interrupts_wait(), serving.held_back():
                 classifier = serving.load(folder, own)
             if not quiet:
-                print(" ".join([about.line(), choosing.address(folder)]).rstrip(), file=sys.stderr)
+                known = [about.line(), choosing.address(folder)]
+                print(", ".join(filter(None, known)), file=sys.stderr)
             with _output(out) as file:
                 tally = predicting.classify(
                     itertools.chain([first], entries), classifier, file,

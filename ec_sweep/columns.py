@@ -83,3 +83,13 @@ def _filled(row: Sequence[str], widths: Sequence[int], width: int) -> Iterator[s
         line += text.ljust(column) + " " * _GAP
     if line.strip():
         yield line.rstrip()
+
+
+def filled(text: str, width: int | None) -> str:
+    """Return a line that goes on below, indented, where a terminal is narrower."""
+    further = " " * (8 if text.startswith(" ") else 4)
+    if width is None or not len(text) > width > len(further) + 20:
+        return text
+    return textwrap.fill(
+        text, width, subsequent_indent=further, break_long_words=False, break_on_hyphens=False
+    )

@@ -17,6 +17,7 @@ from ec_sweep.mlflow_store import keeps_artifacts_here
 from ec_sweep.paths import Home
 from ec_sweep.plan import size
 from ec_sweep.planning import Resolved, StudyStatus
+from ec_sweep.recipes import RECIPES
 from ec_sweep.saving import Keep
 
 _DATABASES = 2_200_000
@@ -312,10 +313,10 @@ def _to_learn(resolved: Resolved) -> str:
     study, scale = resolved.sweep.study, resolved.request.scale
     if resolved.missing and scale != "demo":
         return "Build its dataset first."
-    if scale != "demo":
+    if scale != "demo" and all(name in RECIPES for name, _ in resolved.datasets):
         return f"Its demo scale would tell roughly: {hints.command('study', study)}"
-    short = hints.command("study", study, "--set", "epochs=1")
-    return f"One epoch of each would tell: {short}"
+    short = hints.command("study", study, "--set", "epochs=1", scale=scale)
+    return f"One epoch of each would tell (and then, for the whole, --defaults): {short}"
 
 
 def _there(path: Path) -> Path:

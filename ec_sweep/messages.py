@@ -1,5 +1,6 @@
 """What commands say beside their results."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from ec_sweep import columns
 from ec_sweep.errors import ExitCode, heed_interrupts, printable
 
 if TYPE_CHECKING:
@@ -17,7 +19,9 @@ def complain(message: str, keep: str = "") -> ExitCode:
     """Say in a line on stderr what is wrong, without secrets; returns the exit code for it."""
     from ec_sweep.databases import without_secrets
 
-    print(f"ecsweep: {without_secrets(printable(message, keep))}", file=sys.stderr)
+    line = f"ecsweep: {without_secrets(printable(message, keep))}"
+    width = os.get_terminal_size(2).columns if sys.stderr.isatty() and not keep else None
+    print(columns.filled(line, width), file=sys.stderr)
     return ExitCode.USAGE
 
 
@@ -32,7 +36,7 @@ def of_usage(error: typer.TyperException) -> str:
     said, cause = " ".join(error.format_message().split()), error.__cause__
     parameter = getattr(error, "param", None)
     if parameter is None or not isinstance(cause, ValidationError):
-        return said
+        return said + _as_hyperparameter(getattr(error, "option_name", ""))
     refused = cause.errors()[0]
     listed = refused["msg"].partition(" is not one of ")[2].replace("'", "").rstrip(".")
     must = _MUST.get(refused["type"]) or (f"one of {listed}" if listed else None)
@@ -40,6 +44,15 @@ def of_usage(error: typer.TyperException) -> str:
         return said
     option = parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.metavar
     return f"{option} must be {must}. Received: {refused['input']!r:.80}."
+
+
+def _as_hyperparameter(option: str) -> str:
+    """Return how a hyperparameter is given that was taken for an option."""
+    from ec_sweep import hyperparameters
+
+    name = option.lstrip("-").replace("-", "_")
+    known = name in hyperparameters.NAMES
+    return f" {name} is a hyperparameter: --set {name}=VALUE" if known else ""
 
 
 def say_lost(text: str | None) -> None:

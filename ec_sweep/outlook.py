@@ -44,8 +44,8 @@ def _time(found: Estimate) -> Iterator[str]:
     if unknown:
         models = ", ".join(dict.fromkeys(part.model for part in unknown))
         yield (
-            f"No estimate of time for {_cells(unknown)} ({models}): none has been trained here "
-            f"yet. {found.to_learn}"
+            f"No estimate of time for {_cells(unknown)} ({models}): no such network has "
+            f"been trained on as long sequences here. {found.to_learn}"
         )
 
 

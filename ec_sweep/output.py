@@ -4,8 +4,7 @@ import json
 import os
 import shutil
 import sys
-import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,7 @@ from ec_sweep.paths import Home
 from ec_sweep.planning import StudyStatus
 from ec_sweep.recipes import RECIPES
 from ec_sweep.spec import Sampled
-from ec_sweep.stored import SavedModel
+from ec_sweep.stored import SavedModel, TrackedRun
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -115,9 +114,20 @@ def print_cells(found: StudyStatus) -> None:
     headings = {"cell": "CELL", "state": "STATE", "attempts": "ATTEMPTS", "what": "WHAT"}
     print_columns([headings | {"failure": ""}, *rows], [*headings, "failure"])
     states = counts(found)
-    typer.echo(f"{resolved.name}: {len(found.cells)} cells{f': {states}' if states else ''}.")
+    cells = f"{len(found.cells)} cell{'s' * (len(found.cells) != 1)}"
+    typer.echo(f"{resolved.name}: {cells}{f': {states}' if states else ''}.")
     if resolved.sampled:
         typer.echo(drawing_in_words(resolved.sampled, len(found.cells)))
+
+
+def print_reasons(found: StudyStatus, runs: Iterable[TrackedRun]) -> None:
+    """Print why cells failed or are not available, as MLflow keeps it: the first line of each."""
+    said = {run.run_id: run.tags.get("ecsweep.message", "") for run in runs}
+    for cell in found.cells:
+        if cell.state not in ("failed", "not_available"):
+            continue
+        if reason := said.get(cell.attempts[-1].run_id, "").partition("\n")[0]:
+            say(f"{cell.cell.id}  {reason}")
 
 
 def next_run(found: StudyStatus) -> str:
@@ -143,31 +153,26 @@ def print_card(card: dict[str, Any], class_names: Mapping[EcNumber, str] | None 
         if key == "files":
             typer.echo(f"{title}:")
             for file in value:
-                _print_wrapped(f"    {_file_in_words(file)}")
+                say(f"    {_file_in_words(file)}")
             continue
         if key == "migrations" and not any(value.values()):
             value = None
-        _print_wrapped(f"{title}: {told(value)}")
+        say(f"{title}: {told(value)}")
         if key == "classes" and card["name"] in RECIPES:
             meanings = {name: names.name_of(name, class_names) for name in value}
             for name, meaning in meanings.items():
                 if meaning:
-                    _print_wrapped(f"    {name:5} {meaning}")
+                    say(f"    {name:5} {meaning}")
     for part, held in card.get("class_counts", {}).items():
         empty = [label for label, count in held.items() if not count]
         if empty:
-            _print_wrapped(f"Note: {part} is without {', '.join(empty)}.")
+            say(f"Note: {part} is without {', '.join(empty)}.")
 
 
-def _print_wrapped(text: str) -> None:
+def say(text: str) -> None:
     """Print a line, which goes on indented where a terminal, or COLUMNS, is narrower."""
-    width = shutil.get_terminal_size().columns if _has_width() else 0
-    further = " " * (8 if text.startswith(" ") else 4)
-    if len(text) > width > len(further) + 20:
-        text = textwrap.fill(
-            text, width, subsequent_indent=further, break_long_words=False, break_on_hyphens=False
-        )
-    typer.echo(printable(text, keep="\n"))
+    width = shutil.get_terminal_size().columns if _has_width() else None
+    typer.echo(printable(columns.filled(text, width), keep="\n"))
 
 
 def _has_width() -> bool:
@@ -230,7 +235,7 @@ def print_end(found: StudyStatus, table: Table, files: Sequence[Path], home: Hom
     failed = found.count("failed")
     if failed:
         typer.echo(
-            f"{failed} cells failed. Reasons: {hints.on('status', name)}; "
+            f"{failed} cell{'s' * (failed != 1)} failed. Reasons: {hints.on('status', name)}; "
             f"again: {hints.on('study', name, '--retry-failed')}"
         )
     print_files("Tables", files)

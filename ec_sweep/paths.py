@@ -252,7 +252,10 @@ def check_sqlite(path: Path) -> None:
         with closing(sqlite3.connect(uri, uri=True, timeout=60)) as connection:
             connection.execute("PRAGMA schema_version")
     except sqlite3.OperationalError as error:
-        raise EcsweepError(f"{path}: cannot be opened ({error}).") from error
+        hint = ""
+        if "readonly" in str(error):
+            hint = " To look takes leave to write as well: copy the home folder, or ask its owner."
+        raise EcsweepError(f"{path}: cannot be opened ({error}).{hint}") from error
     except sqlite3.DatabaseError as error:
         raise EcsweepError(
             f"{path}: not an SQLite database ({error}). Move it away, or choose another home "

@@ -215,6 +215,10 @@ def find_sweep(study: str, home: Home | None = None) -> Path:
                 f"no study is named {study!r}: names are looked for in files that end in .yaml. "
                 f"Rename {other}, or give its path."
             )
+        if (own := Path("sweeps") / f"{study}.yaml").exists():
+            raise EcsweepError(f"{own} names its study {spec.load(own).study!r}: ask for that.")
+        if Path(study).is_dir():
+            raise EcsweepError(f"{study} is a folder. Give the path of a sweep file in it.")
         raise EcsweepError(
             f"no study is named {study!r}.{nearest(study, files)} "
             f"Known: {', '.join(sorted(files)) or 'none'}. A path to a YAML file is taken too."

@@ -39,15 +39,16 @@ class Progress(ABC):
         self,
         total: int,
         done: int,
-        slots: int,
         label: Callable[[Cell], str],
         verbose: bool = False,
     ) -> None:
         """Show so many cells, of which some are done; each epoch has a line if ``verbose``."""
-        self._total, self._done, self._slots, self._label = total, done, slots, label
+        self._total, self._done, self._label = total, done, label
         self._verbose = verbose
         self._failed = 0
         self._start = time.monotonic()
+        self._finished = 0
+        """Cells that this session has ended."""
         self._running: dict[str, _Trial] = {}
         self._durations: list[float] = []
         self._ended_on: Counter[str] = Counter()
@@ -56,7 +57,6 @@ class Progress(ABC):
     def started(self, cell: Cell) -> None:
         """Show that an attempt at a cell has begun."""
         self._running[str(cell.id)] = _Trial(cell, time.monotonic())
-        self._slots = max(self._slots, len(self._running))  # measurements may allow more
 
     def placed(self, cell: Cell, node: str) -> None:
         """Show on which node of a cluster an attempt has begun."""
@@ -74,6 +74,7 @@ class Progress(ABC):
         trial = self._running.pop(str(cell.id))
         if result.outcome != "interrupted":
             self._done += 1
+            self._finished += 1
             self._ended_on.update([trial.node] if trial.node else [])
         if result.outcome in ("failed", "not_available"):
             self._failed += 1
@@ -93,14 +94,17 @@ class Progress(ABC):
         return duration(time.monotonic() - self._start)
 
     def _left(self) -> str:
-        """Return the estimated time left, from the cells that this session has trained."""
+        """Return the estimated time left: what is left goes as fast as what this session did.
+
+        Running cells count in parts, by how long such cells took.
+        """
         if not self._durations:
             return "?"
-        mean = sum(self._durations) / len(self._durations)
-        now = time.monotonic()
-        spent = sum(min(mean, now - trial.started) for trial in list(self._running.values()))
-        work = mean * (self._total - self._done) - spent
-        return duration(max(0.0, work / max(1, min(self._slots, self._total - self._done))))
+        mean, now = sum(self._durations) / len(self._durations), time.monotonic()
+        running = list(self._running.values())
+        parts = sum(min(1.0, (now - trial.started) / mean) if mean else 1.0 for trial in running)
+        left = max(0.0, self._total - self._done - parts)
+        return duration(left * (now - self._start) / (self._finished + parts))
 
 
 class PlainProgress(Progress):
@@ -142,12 +146,11 @@ class LiveProgress(Progress):
         self,
         total: int,
         done: int,
-        slots: int,
         label: Callable[[Cell], str],
         console: "Console",
         verbose: bool = False,
     ) -> None:
-        super().__init__(total, done, slots, label, verbose)
+        super().__init__(total, done, label, verbose)
         self._console = console
 
     @contextmanager
@@ -174,6 +177,11 @@ class LiveProgress(Progress):
         line.append(printable(outcome(result)), style)
         line.append(f"  {duration(seconds)}{_on(trial.node)}", "dim")
         self._console.print(line)
+
+    def summary(self) -> None:
+        """Say how many cells were ended, and how long it took."""
+        if self._finished:
+            self.note(f"{self._finished} cell{'s' * (self._finished != 1)} in {self._elapsed()}")
 
     def _render(self) -> "RenderableType":
         from rich.console import Group
@@ -230,7 +238,6 @@ class LiveProgress(Progress):
 def progress(
     total: int,
     done: int,
-    slots: int,
     label: Callable[[Cell], str],
     *,
     quiet: bool = False,
@@ -238,16 +245,17 @@ def progress(
 ) -> Iterator[Progress]:
     """Yield the display that suits where the output goes, and how much of it is wanted."""
     if quiet:
-        yield QuietProgress(total, done, slots, label)
+        yield QuietProgress(total, done, label)
         return
     if not sys.stdout.isatty() or os.environ.get("TERM", "").lower() in ("dumb", "unknown"):
-        yield PlainProgress(total, done, slots, label, verbose)
+        yield PlainProgress(total, done, label, verbose)
         return
     from rich.console import Console
 
-    live = LiveProgress(total, done, slots, label, Console(highlight=False), verbose)
+    live = LiveProgress(total, done, label, Console(highlight=False), verbose)
     with live.shown():
         yield live
+    live.summary()
 
 
 def of_epoch(cell: Cell, epoch: int, metrics: Mapping[str, float]) -> str:

@@ -34,7 +34,8 @@ def problem(error: ValidationError, fields: Iterable[str]) -> str:
     key = ".".join(str(part) for part in place if part != "[key]")
     if reason == "extra_forbidden":
         allowed = list(fields)
-        return f"unknown key {excerpt(key)}.{nearest(key, allowed)} Allowed: {', '.join(allowed)}."
+        hint = nearest(key, allowed) or f" Allowed: {', '.join(allowed)}."
+        return f"unknown key {excerpt(key)}.{hint}"
     if reason == "missing":
         return f"the key {key!r} is missing."
     if reason in _MUST_BY_REASON and (about_key or key not in _MUST):

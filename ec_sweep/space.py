@@ -171,8 +171,8 @@ def check_single(name: object, value: object, where: str, key: str) -> None:
     several = isinstance(value, list) and not _is_one_list(str(name), value)
     if several or isinstance(value, dict):
         raise EcsweepError(
-            f"{where}: {key} must be one value: {name} is no axis of this sweep, which its grid "
-            f"would have to name (in a file of your own). Received: {excerpt(value)}."
+            f"{where}: {key} must be one value: only what the grid of a sweep names takes several, "
+            f"and this one's does not name {name}. Received: {excerpt(value)}."
         )
 
 
@@ -190,22 +190,40 @@ def parse(name: object, value: object, where: str, key: str) -> Any:
             return value
         must = f"one of {', '.join(allowed)}"
         hint = nearest(str(value), allowed)
-        if name == "model" and not hint:
-            hint = " A model of your own: study and plan take --models FILE."
+        if name == "model":
+            hint += " A model of your own: study and plan take --models FILE."
     else:
         try:
             return hyperparameters.parse(name, value)
         except ValueError as error:
             must = str(error)
+            if isinstance(value, str) and "," in value:
+                hint = f" Several values: --set {name}='[A, B]'."
     raise EcsweepError(f"{where}: {key} must be {must}. Received: {excerpt(value)}.{hint}")
 
 
 def _check_name(name: object, where: str, key: str) -> None:
     if name not in names():
-        raise EcsweepError(
-            f"{where}: unknown key {excerpt(key)}.{nearest(str(name), names())} "
-            f"Allowed: {', '.join(names())}."
-        )
+        raise EcsweepError(f"{where}: unknown key {excerpt(key)}.{meant(str(name))}")
+
+
+_ALSO_CALLED = {
+    "lr": "learning_rate",
+    "kernel_size": "filter_size",
+    "max_length": "length",
+    "dense": "hidden",
+    "hidden_units": "hidden",
+    "n_epochs": "epochs",
+    "dropout_rate": "dropout",
+}
+"""What others call some hyperparameters."""
+
+
+def meant(name: str) -> str:
+    """Return which name may have been meant, or all that there are: the end of a message."""
+    known = _ALSO_CALLED.get(name.lower())
+    hint = f" Did you mean {known!r}?" if known else nearest(name, names())
+    return hint or f" Allowed: {', '.join(names())}."
 
 
 def _is_one_list(name: str, values: list[Any]) -> bool:

@@ -27,7 +27,7 @@ from ec_sweep.cell import METRICS, MOST_CELLS, make_cell, reject_unused, used
 from ec_sweep.cell import Cell as Cell
 from ec_sweep.cell import Data as Data
 from ec_sweep.cell import Sampled as Sampled
-from ec_sweep.errors import EcsweepError, nearest
+from ec_sweep.errors import EcsweepError
 from ec_sweep.refusals import excerpt, problem
 from ec_sweep.space import parse
 
@@ -131,7 +131,8 @@ def load(path: Path) -> Sweep:
     except UnicodeDecodeError as error:
         raise EcsweepError(f"{path}: not UTF-8 text ({error.reason}).") from error
     except ValueError as error:
-        raise EcsweepError(f"{path}: not valid YAML: {error}") from error
+        hint = ' Quote a text that holds ": ".' if "mapping values" in str(error) else ""
+        raise EcsweepError(f"{path}: not valid YAML: {error}.{hint}") from error
     if not isinstance(document, dict):
         raise EcsweepError(f"{path}: a sweep file must be a mapping with the key 'study'.")
     try:
@@ -231,18 +232,17 @@ def declared(sweep: Sweep, scale: str) -> set[str]:
 
 def parse_override(text: str) -> tuple[str, Any]:
     """Return the name and value of a ``--set`` option such as ``epochs=2``."""
-    name, _, value = text.partition("=")
-    if not value.strip() and name in space.names():
+    name, _, value = (part.strip() for part in text.partition("="))
+    if not value and name in space.names():
         raise EcsweepError(f"--set {name} lacks its value: --set {name}=VALUE.")
     if name not in space.names():
-        raise EcsweepError(
-            f"--set takes KEY=VALUE with a key of {', '.join(space.names())}. "
-            f"Received: {excerpt(text)}.{nearest(name, space.names())}"
-        )
+        raise EcsweepError(f"--set takes KEY=VALUE. Received: {excerpt(text)}.{space.meant(name)}")
     try:
         return name, documents.parse(value)
     except ValueError as error:
-        raise EcsweepError(f"--set {name}: not a value ({error}).") from error
+        open_list = value.startswith("[") and not value.endswith("]")
+        hint = " The list lacks its ]." if open_list else ""
+        raise EcsweepError(f"--set {name}: not a value ({error}).{hint}") from error
 
 
 def _name(sweep: Sweep, request: Request, where: str | None) -> str:

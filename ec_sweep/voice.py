@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 import typer
 
+from ec_sweep import output
 from ec_sweep.attempts import Result
 from ec_sweep.databases import without_secrets
 from ec_sweep.display import Display
@@ -66,7 +67,7 @@ class Voice:
         """Say a line, unless quiet."""
         self.note(text)
         if not self.quiet:
-            typer.echo(text)
+            output.say(text)
 
     def warn(self, text: str) -> None:
         """Warn on stderr."""
@@ -80,11 +81,9 @@ class Voice:
             self.log.line(text)
 
     @contextmanager
-    def show(
-        self, total: int, done: int, slots: int, label: Callable[[Cell], str]
-    ) -> Iterator[Display]:
+    def show(self, total: int, done: int, label: Callable[[Cell], str]) -> Iterator[Display]:
         """Yield the display of a study."""
-        how = progress(total, done, slots, label, quiet=self.quiet, verbose=self.verbose)
+        how = progress(total, done, label, quiet=self.quiet, verbose=self.verbose)
         with how as display:
             yield _Logged(display, self.log, label) if self.log else display
 

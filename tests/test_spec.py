@@ -289,7 +289,7 @@ def test_overrides_are_checked() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("filters", [32, 64], "s: --set filters must be one value: filters is no axis of this"),
+        ("filters", [32, 64], "s: --set filters must be one value: only what the grid"),
         ("epochs", "many", "s: --set epochs must be a whole number"),
         ("filter_size", {"low": 2, "high": 9}, "this sweep has none. List its values."),
         ("length", 2, "s: impossible cell: filter_size 3 is larger than length 2"),

@@ -36,7 +36,7 @@ from ec_sweep.hyperparameters import Hyperparameters
 hp = Hyperparameters()
 cells = [spec.Cell("complex-cnn-lstm", "enzyme", "random", hp, seed, "f") for seed in (1, 2)]
 label = lambda cell: f"filter_sizes=3-4-5 learning_rate=0.0001 seed={cell.seed}"
-with progress.progress(2, 0, 2, label) as p:
+with progress.progress(2, 0, label) as p:
     for cell in cells:
         p.started(cell)
     p.epoch(cells[0], 3, {"val_accuracy": 0.5})
