@@ -298,8 +298,8 @@ def main() -> None:
         problem = no_room(error)
         if isinstance(error, PermissionError) and error.filename:
             code = complain(
-                f"{error.filename}: {error.strerror}. Whoever uses a home folder has to own it: "
-                "name one of yours with --home."
+                f"{error.filename}: {error.strerror}. A home folder has to be yours to read and to "
+                "write; --home names another."
             )
         elif problem is None:
             complain(traceback.format_exc(), keep="\n")  # a bug: all of it, but for passwords

@@ -121,13 +121,17 @@ def print_cells(found: StudyStatus) -> None:
 
 
 def print_reasons(found: StudyStatus, runs: Iterable[TrackedRun]) -> None:
-    """Print why cells failed or are not available, as MLflow keeps it: the first line of each."""
+    """Print why cells failed or are not available, each reason once with the first of its cells."""
     said = {run.run_id: run.tags.get("ecsweep.message", "") for run in runs}
+    cells: dict[str, list[str]] = {}
     for cell in found.cells:
-        if cell.state not in ("failed", "not_available"):
-            continue
-        if reason := said.get(cell.attempts[-1].run_id, "").partition("\n")[0]:
-            say(f"{cell.cell.id}  {reason}")
+        if cell.state in ("failed", "not_available"):
+            reason = said.get(cell.attempts[-1].run_id, "").partition("\n")[0]
+            cells.setdefault(reason, []).append(str(cell.cell.id))
+    for reason, own in cells.items():
+        more = f" and {len(own) - 3} more" if len(own) > 3 else ""
+        if reason:
+            say(f"{', '.join(own[:3])}{more}: {reason}")
 
 
 def next_run(found: StudyStatus) -> str:
