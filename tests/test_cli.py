@@ -219,6 +219,13 @@ BAD_USAGE = [
     (["ui"], "Run a study first"),
     (["plan", "dup"], "Rename sweeps/dup.yml, or give its path"),
     (["study", "tiny", "--set", "epochs="], "--set epochs lacks its value"),
+    (["study", "tiny", "--epochs", "3"], "epochs is a hyperparameter: --set epochs=VALUE"),
+    (["study", "tiny", "--set", "lr=0.1"], "Received: 'lr=0.1'. Did you mean 'learning_rate'?"),
+    (["study", "tiny", "--set", "filter_size=3,4"], "--set filter_size='[A, B]'"),
+    (["study", "tiny", "--set", "filter_size=[3"], "The list lacks its ]."),
+    (["study", "tiny", "--set", "epochs=[1, 2]"], "this one's does not name epochs"),
+    (["study", "sweeps"], "sweeps is a folder. Give the path of a sweep file in it."),
+    (["plan", "misnamed"], "sweeps/misnamed.yaml names its study 'other': ask for that."),
     (["study", "tiny", "nope"], "no study is named 'nope'"),
     (["study", "tiny", "--set", "epochs=2001-99-99"], "--set epochs must be a whole number"),
     (["study", "tiny", "--set", "epochs=" + "[" * 3000], "--set epochs: not a value"),
@@ -238,6 +245,8 @@ BAD_USAGE = [
 def unused(tmp_path_factory: pytest.TempPathFactory) -> Ecsweep:
     home = new_home(tmp_path_factory.mktemp("unused"))
     (home.home / "sweeps" / "dup.yml").write_text(TINY_SWEEP)
+    other = TINY_SWEEP.replace("study: tiny", "study: other")
+    (home.home / "sweeps" / "misnamed.yaml").write_text(other)
     return home
 
 
@@ -251,6 +260,7 @@ def test_bad_usage_is_one_clear_line(unused: Ecsweep, arguments: list[str], mess
 BAD_SWEEPS = [
     ("study: [", "not valid YAML"),
     (TINY_SWEEP.replace("grid:", "gird:"), "Did you mean 'grid'?"),
+    (TINY_SWEEP.replace("title: A", "title: A: a"), 'Quote a text that holds ": ".'),
     (
         TINY_SWEEP.replace("[2, 3]", "nine"),
         "must be a whole number from 1 to 1000. Received: 'nine'",

@@ -19,12 +19,15 @@ from typing import Any
 import pytest
 import typer
 
-from ec_sweep import app, columns, planning, running, spec
+from ec_sweep import app, columns, planning, progress, running, spec
+from ec_sweep.attempts import Result
 from ec_sweep.cli import cli
+from ec_sweep.hyperparameters import Hyperparameters
 from ec_sweep.paths import Home
 from ec_sweep.voice import Voice
 from tests.conftest import Ecsweep, new_home
 
+HP = Hyperparameters()
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "json.md"
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-7]|9[0-7]|38;[0-9;]+)m")
@@ -308,6 +311,25 @@ def test_bash_completes_with_the_script_that_is_installed(ecsweep: Ecsweep) -> N
         env=ecsweep.environment(PATH=path, SHELL=bash), capture_output=True, text=True,
     )  # fmt: skip
     assert done.stdout.strip() == "cnn-filters", done.stderr
+
+
+def test_the_time_left_is_at_the_pace_so_far(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """New trials begin before those that ended are recorded: they are no more at once for it."""
+    now = [0.0]
+    monkeypatch.setattr("ec_sweep.progress.time.monotonic", lambda: now[0])
+    cells = [spec.Cell("cnn", "enzyme", "random", HP, seed, "f") for seed in range(24)]
+    shown = progress.PlainProgress(24, 0, lambda cell: str(cell.seed))
+    for cell in cells[:2]:
+        shown.started(cell)
+    for first in range(0, 12, 2):
+        now[0] += 20
+        for cell in cells[first + 2 : first + 4]:
+            shown.started(cell)
+        for cell in cells[first : first + 2]:
+            shown.ended(cell, Result("complete", 0, {"test_accuracy": 0.75}))
+    assert "(2 min 00 s left)" in capsys.readouterr().out.splitlines()[-1]
 
 
 # JSON
