@@ -214,7 +214,7 @@ def next_steps(*commands: tuple[str, str]) -> None:
     """
     if sys.stdout.isatty():
         for what, line in commands:
-            typer.echo(f"{what:7} {line}")
+            say(f"{what:7} {line}")
 
 
 def minute(created: str) -> str:
@@ -238,16 +238,16 @@ def print_end(found: StudyStatus, table: Table, files: Sequence[Path], home: Hom
     name = found.resolved.name
     failed = found.count("failed")
     if failed:
-        typer.echo(
+        say(
             f"{failed} cell{'s' * (failed != 1)} failed. Reasons: {hints.on('status', name)}; "
             f"again: {hints.on('study', name, '--retry-failed')}"
         )
     print_files("Tables", files)
-    typer.echo(f"More    {hints.on('report', name)}   (figures, classes, comparisons)")
+    say(f"More    {hints.on('report', name)}   (figures, classes, comparisons)")
     place = relative(home.mlflow_db) if is_local(home) else masked(tracking_uri(home))
     study, _, scale = name.partition("@")
     command = hints.command("ui", "--study", study, scale=scale)
-    typer.echo(f"Runs    {command}   ({place})")
+    say(f"Runs    {command}   ({place})")
 
 
 def print_models(best: Sequence[SavedModel], study: str, scale: str) -> None:
@@ -256,7 +256,7 @@ def print_models(best: Sequence[SavedModel], study: str, scale: str) -> None:
         cell = ("--cell", model.cell) if len(best) > 1 else ()
         command = hints.command("predict", "FASTA", "--study", study, *cell, scale=scale)
         accuracy = f"validation accuracy {model.val_accuracy:.4f}, cell {model.cell}"
-        typer.echo(f"Model   {command}   ({accuracy}, models:/{model.model_id})")
+        say(f"Model   {command}   ({accuracy}, models:/{model.model_id})")
 
 
 def _stem(file: Path) -> str:
