@@ -87,7 +87,10 @@ def load(content: bytes) -> Predictions:
 
 
 def label_of(report: Report, row: Row) -> str:
-    """Return what tells a row from the others, such as ``9, 0.01``."""
+    """Return what tells a row from the others, such as ``9, 0.01``.
+
+    By it programs find a row of the CSV in its provenance; people read `supplement.named`.
+    """
     values = [pretty(row.params[axis]) for axis in report.axes if axis in row.params]
     return ", ".join(values) or str(row.params["model"])
 

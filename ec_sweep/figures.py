@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MOST_CURVES = 10
+"""Learning curves that can be told apart in one figure; of more only the best have a colour."""
+BEST_CURVES = 6
+_MOST_WITH_COUNTS, _MOST_WITH_SHARES = 5, 20
+"""Classes of a confusion matrix whose cells have room for counts and shares, or for shares."""
 # Neighbours differ in lightness too, so that bars stay apart in black and white.
 _BARS = (("#0072B2", ""), ("#F3C969", "////"), ("#FFFFFF", ""), ("#CC79A7", "xxxx"))
 
@@ -69,11 +74,19 @@ class Confusion:
 
 @styled()
 def learning_curves(title: str, curves: Sequence[Curve]) -> "Figure":
-    """Draw loss and accuracy by epoch: validation solid and marked, training dashed."""
+    """Draw loss and accuracy by epoch: validation solid and marked, training dashed.
+
+    Of more than `MOST_CURVES` the best by last validation accuracy are drawn so, and of
+    the others validation alone, thin and grey.
+    """
     from matplotlib import colormaps
     from matplotlib.ticker import MaxNLocator
 
     figure = new_figure(title, 2.8)
+    others: Sequence[Curve] = ()
+    if len(curves) > MOST_CURVES:
+        ranked = sorted(curves, key=_last_accuracy, reverse=True)
+        curves, others = ranked[:BEST_CURVES], ranked[BEST_CURVES:]
     distinct = len(curves) <= len(COLOURS)
     colours = COLOURS if distinct else colormaps["viridis"](np.linspace(0, 0.9, len(curves)))
     handles: list[Any] = []
@@ -91,14 +104,28 @@ def learning_curves(title: str, curves: Sequence[Curve]) -> "Figure":
                 range(1, len(validation) + 1), validation, color=colour, linewidth=1.2,
                 marker=marker, markersize=3.5, markevery=(len(handles) % every, every),
             )  # fmt: skip
+        for curve in others:
+            validation = getattr(curve, f"val_{name}")
+            grey = axes.plot(
+                range(1, len(validation) + 1), validation, color="0.72", linewidth=0.5, zorder=1,
+                marker="." if len(validation) == 1 else "", markersize=3,
+            )  # fmt: skip
         values = [value for line in axes.lines for value in np.asarray(line.get_ydata())]
         logarithmic = name == "loss" and make_logarithmic(axes, "y", values, 100)
         axes.set_title("Loss (logarithmic)" if logarithmic else name.capitalize())
         axes.set_xlabel("Epoch (training dashed or hollow)")
         axes.set_xlim(0.5, max([1, *(np.size(line.get_xdata()) for line in axes.lines)]) + 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
-    add_legend(figure, handles[: len(curves)], [curve.label for curve in curves])
+    handles, labels = handles[: len(curves)], [curve.label for curve in curves]
+    if others:
+        handles, labels = handles + grey, [*labels, f"{len(others)} others, validation alone"]
+    add_legend(figure, handles, labels)
     return figure
+
+
+def _last_accuracy(curve: Curve) -> float:
+    last = curve.val_accuracy[-1] if curve.val_accuracy else math.nan
+    return last if math.isfinite(last) else -math.inf
 
 
 @styled()
@@ -174,11 +201,11 @@ def accuracy_by_split(
 def confusion_matrices(title: str, matrices: Sequence[Confusion]) -> "Figure":
     """Draw one matrix a model, coloured by the share of each true class (row).
 
-    In the cells stand counts for two classes, per cent of the row for up to 20,
-    nothing for more. A true class without a sequence is a grey row.
+    In the cells stand counts and per cent of the row for up to five classes, per cent alone
+    for up to 20, nothing for more. A true class without a sequence is a grey row.
     """
     size = max((len(matrix.classes) for matrix in matrices), default=1)
-    columns = 4 if size <= 3 else 3 if size <= 6 else 2 if size <= 20 else 1
+    columns = 4 if size <= 3 else 3 if size == 6 else 2 if size <= 20 else 1
     rows = max(1, math.ceil(len(matrices) / columns))
     columns = max(1, math.ceil(len(matrices) / rows))
     inches = 0.064 * max((min(30, len(n)) for m in matrices for n in m.classes), default=1)
@@ -188,17 +215,26 @@ def confusion_matrices(title: str, matrices: Sequence[Confusion]) -> "Figure":
     figure.set_layout_engine("compressed")
     for index, matrix in enumerate(matrices):
         axes = figure.add_subplot(rows, columns, index + 1)
-        mesh = _matrix(axes, matrix, min(8, 32 * side / size))
+        mesh = _matrix(axes, matrix, 72 * side / size)
         axes.tick_params("x", rotation=90 if steep else 0)
         axes.set_title(wrapped(matrix.label, 76 // columns))
         if index % columns == 0:
             axes.set_ylabel("True class")
         elif list(matrix.classes) == list(matrices[index - 1].classes):
             axes.set_yticklabels([])
-    figure.supxlabel("Predicted class (colour and %: share of the true class)", fontsize=8)
-    if size > 20:
+    figure.supxlabel(f"Predicted class. {numbers_of(size)}", fontsize=8)
+    if size > _MOST_WITH_SHARES:
         figure.colorbar(mesh, ax=figure.axes, aspect=40, label="Per cent of the true class")
     return figure
+
+
+def numbers_of(classes: int) -> str:
+    """Say what stands in the cells of a confusion matrix of so many classes."""
+    if classes <= _MOST_WITH_COUNTS:
+        return "Numbers and colour: test sequences, and their share of the true class."
+    if classes <= _MOST_WITH_SHARES:
+        return "Numbers and colour: per cent of the true class; none where no sequence is."
+    return "Colour: share of the true class."
 
 
 @styled()
@@ -266,8 +302,8 @@ def _name_points(figure: "Figure", points: Sequence[Point], front: Sequence[Poin
         taken.append(box)
 
 
-def _matrix(axes: "Axes", matrix: Confusion, size: float) -> Any:
-    """Draw one matrix with numbers ``size`` points high; returns what a colour bar needs."""
+def _matrix(axes: "Axes", matrix: Confusion, width: float) -> Any:
+    """Draw one matrix with cells ``width`` points wide; returns what a colour bar needs."""
     from matplotlib import colormaps
 
     counts = np.asarray(matrix.counts)
@@ -280,11 +316,13 @@ def _matrix(axes: "Axes", matrix: Confusion, size: float) -> Any:
     axes.set_yticks(ticks, names)
     axes.set(aspect="equal", ylim=(len(counts), 0))
     axes.tick_params(length=0)
-    two = len(counts) == 2
-    for true, predicted in np.argwhere((of_row > 0) & ((counts > 0) | two) & (len(counts) <= 20)):
+    both, some = len(counts) <= _MOST_WITH_COUNTS, len(counts) <= _MOST_WITH_SHARES
+    letters = max(len("100.0 %"), len(f"{counts.max(initial=0):,}"))  # 0.65 of their size wide
+    size = min(8, width / 0.65 / letters if both else 0.44 * width)
+    for true, predicted in np.argwhere((of_row > 0) & ((counts > 0) | both) & some):
         part, count = share[true, predicted], counts[true, predicted]
         axes.text(
-            predicted + 0.5, true + 0.5, f"{count:,}\n{part:.1f} %" if two else f"{part:.0f}",
+            predicted + 0.5, true + 0.5, f"{count:,}\n{part:.1f} %" if both else f"{part:.0f}",
             color="white" if part > 55 else "black", fontsize=size, ha="center", va="center",
             in_layout=False,
         )  # fmt: skip

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ec_sweep import origins, pictures, published
+from ec_sweep import origins, pictures, published, supplement
 from ec_sweep.cards import told
 from ec_sweep.errors import printable
 from ec_sweep.inlining import Inline
 from ec_sweep.layouts import Table
-from ec_sweep.markup import Markup, lay_out
+from ec_sweep.markup import Markup, in_lines, lay_out
 from ec_sweep.names import name_of
 from ec_sweep.origins import Origins
 from ec_sweep.report import Report
@@ -176,6 +176,8 @@ def _study(made: Report, part: Part, sources: Origins, before: Sequence[Table]) 
     """Return the section of a study; a table that stands before it is not repeated."""
     known = [(table.rows, table.cells) for table in before]
     new = {name: t for name, t in part.tables.items() if (t.rows, t.cells) not in known}
+    for name in {f"{made.study}-classes", f"{made.study}-comparisons"} & new.keys():
+        new[name] = supplement.in_words(made, new[name])
     laid_out = {name: lay_out(name, table, sources) for name, table in new.items()}
     return Section(
         anchor=f"study-{made.study}",
@@ -195,13 +197,14 @@ def _drawn(part: Part) -> list[tuple[str, Inline]]:
 
 def _claims(part: Part, scale: str, sources: Origins) -> Section:
     """Return what holds by the runs, and apart from it what holds by the paper's own tables."""
+    laid_out = {name: lay_out(name, table, sources) for name, table in part.tables.items()}
     titles = {"claims": f"By the runs at {scale} scale", "claims-printed": "By its own tables"}
     return Section(
         anchor="conclusions",
         title="The paper's conclusions",
         sections=[
-            Section(anchor=name, title=titles[name], tables=[lay_out(name, table, sources)])
-            for name, table in part.tables.items()
+            Section(anchor=name, title=titles[name], tables=[in_lines(table)])
+            for name, table in laid_out.items()
         ],
     )
 

@@ -6,13 +6,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ec_sweep import analysis, figures, heatmaps, layouts, leakage
+from ec_sweep import analysis, figures, heatmaps, layouts, leakage, supplement
 from ec_sweep.cell import Data
 from ec_sweep.report import Report, Row
 from ec_sweep.stored import Measured
 
 _CURVES = ("train_loss", "val_loss", "train_accuracy", "val_accuracy")
 
+_MOST_NAMED = 8
+"""Points of a figure that have room for names in words; of more the values alone stand there."""
 _MOST_VALUES = 40
 """Of a hyperparameter that goes down or across a heat map; of more nothing can be read."""
 
@@ -64,21 +66,22 @@ def _learning(made: Report, tracker: Measured, seed: str) -> Iterator[Picture]:
     """Yield the learning curves of the rows that were trained for several epochs."""
     curves = [
         figures.Curve(
-            analysis.label_of(made, row),
+            supplement.named(made, row),
             *(tracker.history(row.runs[min(row.runs)], metric) for metric in _CURVES),
         )
         for row in made.rows
         if row.runs and row.metrics.get("epochs_run", 0) > 1
     ]
     if curves:
-        by = ", ".join(layouts.heading(axis).lower() for axis in made.axes)
-        title = _title(made, seed) + (f", curves by {by}" if by else "")
-        yield Picture(
-            f"{made.study}-learning",
-            partial(figures.learning_curves, title, curves),
-            "Learning curves: loss and accuracy by epoch, validation solid and marked, training "
-            "dashed.",
-        )
+        reading = "Learning curves: loss and accuracy by epoch, validation solid and marked, "
+        reading += "training dashed."
+        if len(curves) > figures.MOST_CURVES:
+            reading += (
+                f" In colour the {figures.BEST_CURVES} best of {len(curves)} by validation "
+                "accuracy, in grey the validation of the others."
+            )
+        draw = partial(figures.learning_curves, _title(made, seed), curves)
+        yield Picture(f"{made.study}-learning", draw, reading)
 
 
 def _grid(made: Report, data: Data) -> Iterator[Picture]:
@@ -124,24 +127,28 @@ def _of_data(
 ) -> Iterator[Picture]:
     """Yield the figures of one dataset and split."""
     suffix, which = _which(data, made)
+    timed = [r for r in made.rows if "epoch_seconds_median" in r.metrics and r.data == data]
+    crowded = len(timed) > _MOST_NAMED
+    label = analysis.label_of if crowded else supplement.named
     points = [
         figures.Point(
-            analysis.label_of(made, row),
+            label(made, row),
             row.metrics["epoch_seconds_median"],
             row.metrics["test_accuracy"],
             row.ci95.get("test_accuracy"),
         )
-        for row in made.rows
-        if "epoch_seconds_median" in row.metrics and row.data == data
+        for row in timed
     ]
+    names = {analysis.label_of(made, row): supplement.named(made, row) for row in made.rows}
     matrices = [
-        figures.Confusion(cell.label, made.cards[data]["classes"], cell.confusion)
+        figures.Confusion(names[cell.label], made.cards[data]["classes"], cell.confusion)
         for cell in best
         if cell.data == data
     ]
     if points:
         seconds = "Training time (seconds an epoch)"
-        title = _title(made, which)
+        by = ", ".join(layouts.heading(axis).lower() for axis in made.axes)
+        title = _title(made, which) + f", named by {by}" * (crowded and bool(by))
         draw: Callable[[], Any] = partial(figures.accuracy_over_time, title, points, seconds)
         reading = (
             "Test accuracy against training time: filled models are on the Pareto front, than "
@@ -152,7 +159,7 @@ def _of_data(
         draw = partial(figures.confusion_matrices, _title(made, which + seed), matrices)
         reading = (
             "Confusion matrix of the best cell of each model by validation accuracy: true classes "
-            "down, predicted ones across."
+            f"down, predicted ones across. {figures.numbers_of(len(matrices[0].classes))}"
         )
         yield Picture(f"{made.study}-confusion{suffix}", draw, reading)
 

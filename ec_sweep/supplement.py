@@ -36,6 +36,31 @@ _EXTENDED = (
 )
 
 
+def named(report: Report, row: Row) -> str:
+    """Return a row's label as people read it: ``filter size 9, learning rate 0.01``."""
+    axes = [axis for axis in report.axes if axis in row.params] or ["model"]
+    values = zip(axes, values_of(row, axes), strict=True)
+    return ", ".join(_in_words(axis, value) for axis, value in values)
+
+
+def _in_words(axis: str, value: str) -> str:
+    if axis in ("model", "dataset"):
+        return value  # names that speak for themselves
+    return f"{value} split" if axis == "split" else f"{heading(axis).lower()} {value}"
+
+
+def in_words(report: Report, table: Table) -> Table:
+    """Return a `comparison_table` or `per_class_table` with its cells named in words."""
+    names = {label_of(report, row): named(report, row) for row in report.rows}
+    cells = [name in ("First", "Second", "Cell") for name in table.row_names]
+    rows = [
+        tuple(names.get(t, t) if cell else t for t, cell in zip(row, cells, strict=True))
+        for row in table.rows
+    ]
+    key = _key(report)
+    return replace(table, rows=rows, notes=[note.removesuffix(key) for note in table.notes])
+
+
 def extended_table(report: Report, baselines: Sequence[Row]) -> Table:
     """Lay out what the paper does not print: macro scores, size, throughput, and the baselines."""
     names = paper_layout(report).rows
@@ -133,13 +158,25 @@ def comparison_table(report: Report, comparisons: Sequence[Comparison]) -> Table
         label=f"tab:{report.study}-comparisons",
         notes=[
             "Difference in accuracy, first less second. McNemar's exact test; with several seeds "
-            "the largest p of all, so that a difference must hold with each. Corrected for "
-            f"{len(comparisons)} comparisons (Benjamini-Yekutieli, 5 %)."
+            "the largest p of all, so that a difference must hold with each. "
+            f"{_correction(len(comparisons))}{_key(report)}"
         ],
         runs=[
             [runs.get(c.first, ()), runs.get(c.second, ()), *((),) * 5] for c in comparisons
         ],
     )  # fmt: skip
+
+
+def _correction(comparisons: int) -> str:
+    if comparisons == 1:
+        return "One comparison needs no correction."
+    return f"Corrected for {comparisons:,} comparisons (Benjamini-Yekutieli, 5 %)."
+
+
+def _key(report: Report) -> str:
+    """Say what the values are that name a cell, where that is not plain."""
+    axes = [heading(axis).lower() for axis in report.axes]
+    return "" if axes in ([], ["model"]) else f" Cells are named by {', '.join(axes)}."
 
 
 def per_class_table(report: Report, selected: Sequence[Selected]) -> Table:
@@ -161,7 +198,7 @@ def per_class_table(report: Report, selected: Sequence[Selected]) -> Table:
         label=f"tab:{report.study}-classes",
         notes=[
             "Of each model and dataset the cell with the best validation accuracy, first seed. "
-            "A class that is never predicted has precision 0."
+            f"A class that is never predicted has precision 0.{_key(report)}"
         ],
         runs=[[(), (), *((cell.run,),) * 4] for cell in selected for _ in cell.classes],
     )

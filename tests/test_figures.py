@@ -147,7 +147,7 @@ def test_long_titles_wrap(tmp_path: Path) -> None:
     assert max(map(len, lines)) <= 88
 
 
-@pytest.mark.parametrize("count", [1, 8, 24])
+@pytest.mark.parametrize("count", [1, 8, 10])
 def test_curves_are_drawn_as_given(count: int, tmp_path: Path) -> None:
     """Each run has training and validation in both panels, in a colour of its own."""
     curves = [curve(f"run {number}") for number in range(count)]
@@ -161,6 +161,26 @@ def test_curves_are_drawn_as_given(count: int, tmp_path: Path) -> None:
             assert (train.get_linestyle(), validation.get_linestyle()) == ("--", "-")
         assert len({str(line.get_color()) for line in panel.lines}) == count
     assert {given.label for given in curves} <= set(texts(figure, tmp_path))
+
+
+def test_of_many_curves_the_best_stand_out(tmp_path: Path) -> None:
+    """The six that end with the best validation accuracy are in colour and named, others grey."""
+    last = [0.5, float("nan"), *(number / 100 for number in range(46))]
+    curves = [Curve(f"run {n}", [1, 1], [1, 1], [0.1, 0.1], [0.9, v]) for n, v in enumerate(last)]
+    figure = figures.learning_curves("Many", curves)
+    best = [curves[0], *curves[:-6:-1]]
+    for panel in figure.axes:
+        assert len(panel.lines) == 2 * 6 + 42
+        coloured, grey = panel.lines[:12], panel.lines[12:]
+        assert len({str(line.get_color()) for line in coloured}) == 6
+        assert {(line.get_color(), line.get_linestyle()) for line in grey} == {("0.72", "-")}
+        orders = [line.get_zorder() for line in (*grey, *coloured)]
+        assert max(orders[:42]) < min(orders[42:])
+    shown = [list(line.get_ydata()) for line in figure.axes[1].lines[1:12:2]]
+    assert shown == [list(curve.val_accuracy) for curve in best]
+    written = texts(figure, tmp_path)
+    assert [text for text in written if text.startswith("run")] == [c.label for c in best]
+    assert "42 others, validation alone" in written
 
 
 def test_one_epoch_is_visible() -> None:
@@ -209,6 +229,20 @@ def test_a_point_without_numbers_is_left_out(tmp_path: Path) -> None:
     assert "instant" in drawn
 
 
+@pytest.mark.parametrize("classes", [3, 5])
+def test_a_few_classes_show_counts_that_fit_their_cells(classes: int, tmp_path: Path) -> None:
+    """Counts with shares of the row, in letters that neither meet a neighbour's nor are tiny."""
+    counts = (np.eye(classes, dtype=int) * 60_000 + 15_000).tolist()
+    figure = figures.confusion_matrices("t", [confusion(m, counts) for m in "abcd"])
+    written = texts(figure, tmp_path)
+    assert written.count("75,000") == written.count(f"{100 * 75 / (60 + 15 * classes):.1f} %")
+    assert any("test sequences, and their share" in text for text in written)
+    for axes in figure.axes:
+        width = axes.get_window_extent().width / classes
+        assert all(text.get_window_extent().width < width for text in axes.texts)
+        assert all(text.get_fontsize() > 5.5 for text in axes.texts)
+
+
 def test_two_classes_show_counts(tmp_path: Path) -> None:
     """Counts and shares of the row stand in the cells, the classes along the sides."""
     matrix = confusion("CNN", [[27161, 3055], [0, 40]], ["non-enzyme", "enzyme"])
@@ -218,13 +252,14 @@ def test_two_classes_show_counts(tmp_path: Path) -> None:
 
 
 def test_many_classes_show_per_cent(tmp_path: Path) -> None:
-    """Rows are normalised; every model and class is named."""
+    """Rows are normalised; every model and class is named, and what the numbers are is said."""
     counts = (np.eye(12, dtype=int) * 90 + 1).tolist()
     drawn = texts(
         figures.confusion_matrices("t", [confusion(m, counts) for m in ("CNN", "RNN", "GRU")]),
         tmp_path,
     )
     assert drawn.count("89") == 3 * 12
+    assert any("per cent of the true class" in text for text in drawn)
     assert {"CNN", "RNN", "GRU", *(f"3.{n}" for n in range(1, 13))} <= set(drawn)
 
 
@@ -241,7 +276,8 @@ def test_a_class_without_sequences_is_an_empty_row() -> None:
         matrix = confusion("a", [[4, 1, 0], [0, 0, 0], [1, 1, 8]])
         axes = figures.confusion_matrices("t", [matrix]).axes[0]
     assert not [text for text in axes.texts if 1 < text.get_position()[1] < 2]
-    assert [text.get_text() for text in axes.texts] == ["80", "20", "10", "10", "80"]
+    shares = [text.get_text().split("\n")[1] for text in axes.texts]
+    assert shares == ["80.0 %", "20.0 %", "0.0 %", "10.0 %", "10.0 %", "80.0 %"]
 
 
 def test_bars_have_the_heights_of_the_counts(tmp_path: Path) -> None:

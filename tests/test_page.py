@@ -1,17 +1,20 @@
 """The report as a page: of real runs, in a real browser."""
 
 import csv
+import itertools
 import json
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from ec_sweep import layouts, markup, page, pictures
+from ec_sweep import layouts, markup, page, pictures, supplement
+from ec_sweep.analysis import Comparison
 from ec_sweep.layouts import Table
 from ec_sweep.origins import Origins
 from ec_sweep.report import Report, Row
@@ -72,7 +75,7 @@ def plain(text: str) -> str:
 
 
 def test_the_page_has_the_numbers_of_the_other_renderings(home: Ecsweep, tab: Tab) -> None:
-    """Every table's rows are those of its CSV, text by text."""
+    """Every table's rows are those of its CSV, text by text but for cells named in words."""
     by_file = {
         "table1": "table1", "table3": "table3", "table6": "table6",
         "table6-extended": "table6-extended", "leakage-enzyme-splits": "leakage-enzyme",
@@ -84,6 +87,12 @@ def test_the_page_has_the_numbers_of_the_other_renderings(home: Ecsweep, tab: Ta
             wanted = list(csv.reader(lines))[1:]
         found = as_csv(rows_of(tab, name or file))
         assert wanted
+        if "comparisons" in file:
+            values = r"filter size \d(, learning rate [\d.]+)?"
+            assert all(re.fullmatch(values, text) for row in found for text in row[:2])
+            found = [[re.sub("filter size |learning rate ", "", t) for t in r] for r in found]
+        if "claims" in file:  # whose numbers are told in other words
+            found, wanted = ([row[:3] for row in rows] for rows in (found, wanted))
         assert [[t for t in row if t] for row in found] == [[t for t in w if t] for w in wanted]
     tidy = list(csv.DictReader((folder(home) / "hostile.csv").open()))
     shown = rows_of(tab, "hostile")
@@ -209,9 +218,50 @@ def test_a_phone_shows_all_of_it(browser: Browser, home: Ecsweep, name: str) -> 
                 e.scrollWidth > e.clientWidth && getComputedStyle(e).overflowX == 'auto').length"""
         )
         assert inside
+        unsaid = tab.run(
+            """[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth
+                && !getComputedStyle(e, '::before').content.includes('scroll')).length"""
+        )
+        assert unsaid == 0
         tab.page.locator("td a").first.click()
         width = tab.run("document.querySelector('dialog').getBoundingClientRect().width")
         assert 300 < width <= PHONE[0]
+
+
+def test_conclusions_stack_on_a_phone(browser: Browser, home: Ecsweep) -> None:
+    """Claim, verdict and numbers stand below each other, a comparison a line, nothing aside."""
+    with browser.open(folder(home) / "report.html", size=PHONE) as tab:
+        boxes = tab.run(
+            """[...document.querySelectorAll('.prose tbody tr')].map(row =>
+                [...row.cells].map(cell => {
+                    const {left, right, top, bottom} = cell.getBoundingClientRect();
+                    return [left, right, top, bottom];
+                }))"""
+        )
+        assert len(boxes) > 60
+        for cells in boxes:
+            assert len({left for left, *_ in cells}) == 1
+            assert all(right <= PHONE[0] for _, right, *_ in cells)
+            for above, below in itertools.pairwise(cells):
+                assert 0 <= below[2] - above[3] < 20
+        line = "#table-of-claims-printed .lines li"
+        lines = tab.run(f"[...document.querySelectorAll('{line}')].map(l => l.textContent)")
+    assert (
+        "0.8129 (filter size 7, learning rate 0.01) ≤ 0.8171 (filter size 7, learning rate "
+        "0.001)" in lines
+    )
+    assert not [text for text in lines if "=" in text or "_" in text]
+
+
+def test_a_small_table_leaves_its_caption_the_width_of_the_text(tab: Tab) -> None:
+    """A caption is as wide as a paragraph, however narrow its table."""
+    widths = tab.run(
+        """[...document.querySelectorAll('table')].map(table => [
+            document.getElementById(table.getAttribute('aria-labelledby')), table
+        ].map(e => e.getBoundingClientRect().width))"""
+    )
+    assert min(table for _, table in widths) < 500
+    assert {caption for caption, _ in widths} == {736}  # 46 rem
 
 
 CONTRASTS = """() => {
@@ -272,7 +322,7 @@ def test_on_paper_nothing_is_cut_off(browser: Browser, home: Ecsweep, tmp_path: 
         assert tab.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
         assert not tab.page.locator("nav").is_visible()
         tab.page.pdf(path=tmp_path / "report.pdf", format="A4")
-        captions = tab.run("[...document.querySelectorAll('caption')].map(c => c.textContent)")
+        captions = tab.run("[...document.querySelectorAll('.caption')].map(c => c.textContent)")
     assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF-")
     if shutil.which("pdftotext"):
         read = ["pdftotext", "-layout", str(tmp_path / "report.pdf"), "-"]
@@ -373,6 +423,65 @@ def test_long_tables_say_what_they_leave_out() -> None:
     laid_out = markup.lay_out("long", table, Origins({}, ""))
     assert len(laid_out.body) == 500
     assert laid_out.notes == ["The first 500 of 700 rows; the CSV has all.", "Note."]
+
+
+def test_numbers_of_conclusions_are_told_a_line_each() -> None:
+    """With names of hyperparameters and models as words; what is no comparison stays a sentence."""
+
+    def told(numbers: str) -> tuple[str, list[str]]:
+        table = Table(["Claim"], [("1",)], ["Numbers"], [[numbers]], "", "", [], prose={"a": 1})
+        cell = markup.in_lines(markup.lay_out("t", table, Origins({}, ""))).body[0].cells[-1]
+        return cell.text, list(cell.lines)
+
+    assert told(
+        "1 of 3 comparisons hold; test_accuracy: lstm units=20 depth=4 0.6225 <= gru units=20 "
+        "depth=4 0.6797; test_accuracy: sizes 2-4 at 0.01 0.5 + 0.01 <= level 0.8; left out, "
+        "without a result: gru units=20 depth=5"
+    ) == (
+        "1 of 3 comparisons of accuracy hold. Not these:",
+        [
+            "0.6225 (LSTM, units 20, depth 4) ≤ 0.6797 (GRU, units 20, depth 4)",
+            "0.5 (sizes 2, 4 at 0.01) + 0.01 ≤ 0.8",
+            "left out, without a result: GRU, units 20, depth 5",
+        ],
+    )
+    assert told(
+        "2 of 2 comparisons hold; test_loss: 0.9 x complex-cnn = 0.528 > lstm 0.4798; "
+        "test_accuracy: dataset=ec37 cnn-lstm less dataset=ec37 cnn-gru 0.02 > level -1e-05"
+    ) == (
+        "2 of 2 comparisons hold:",
+        [
+            "Loss: 0.528 (0.9 \u00d7 Complex CNN) > 0.4798 (LSTM)",
+            "Accuracy: 0.02 (dataset ec37, CNN-LSTM less dataset ec37, CNN-GRU) > -1e-05",
+        ],
+    )
+    assert told("rnn-units (not run): no rows") == ("rnn-units (not run): no rows", [])
+
+
+@pytest.mark.parametrize(
+    ("axes", "name"),
+    [
+        (["filter_size", "learning_rate"], "filter size 2, learning rate 0.01"),
+        (["model", "split"], "Single CNN, random split"),
+        (["dataset", "depth"], "enzyme"),
+        ([], "Single CNN"),
+    ],
+)
+def test_cells_are_named_in_words(axes: list[str], name: str) -> None:
+    """What varies, by the headings of the tables; what a cell does not have is left out."""
+    found = replace(made("demo", [row(2, "demo")]), axes=axes)
+    assert supplement.named(found, found.rows[0]) == name
+
+
+def test_one_comparison_is_not_said_to_be_several() -> None:
+    """Singular and plural, and what the names of cells are made of."""
+    found = made("demo", [row(2, "demo"), row(3, "demo")])
+    pair = Comparison("2, 0.01", "3, 0.01", 1, 0.1, 0.5, 0.5)
+    (one,) = supplement.comparison_table(found, [pair]).notes
+    (two,) = supplement.comparison_table(found, [pair] * 2).notes
+    assert "One comparison needs no correction." in one
+    assert "Corrected for 2 comparisons (" in two
+    assert two.endswith("Cells are named by filter size, learning rate.")
 
 
 def test_facts_of_others_are_only_text() -> None:

@@ -15,6 +15,13 @@
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog || event.target.closest("button, a[href^='#']")) dialog.close();
   });
+  // Boxes that hide a part say so in words, too: a shadow is easily overlooked.
+  const watch = new ResizeObserver((entries) => {
+    for (const { target } of entries) {
+      target.classList.toggle("wide", target.scrollWidth > target.clientWidth + 1);
+    }
+  });
+  for (const box of document.querySelectorAll(".scroll")) watch.observe(box);
   const address = document.getElementById("mlflow");
   if (address) {
     address.parentElement.hidden = false;
