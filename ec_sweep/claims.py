@@ -332,5 +332,6 @@ def _shares(counts: _Counts, columns: Mapping[str, _Counts]) -> Verdict:
     found = share_outliers(counts, columns)
     drawn = "{0.name} in {0.column}: {0.count} drawn, {0.expected:.1f} expected, z {0.z:.2f}"
     told = [drawn.format(outlier) for outlier in found]
-    numbers = f"{len(told)} outliers in {len(counts)} classes x {len(columns)} columns"
+    outliers = f"{len(told)} outlier{'s' * (len(told) != 1)}"
+    numbers = f"{outliers} in {len(counts)} classes x {len(columns)} columns"
     return Verdict("T1", text, not told, "; ".join([numbers, *told]))

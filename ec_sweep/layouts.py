@@ -8,6 +8,8 @@ from ec_sweep.plan import pretty
 from ec_sweep.report import TIMES, Report, Row
 
 MISSING = "N/A"
+_NAMED = 6
+"""Rows that a note names; of more it says how many."""
 _SAME_AS_ACCURACY = {"test_recall_micro", "test_precision_micro", "test_f1_micro"}
 """Micro averages of a classifier that gives each sequence one label (paper, Tables 5-7)."""
 NOTHING = "-"
@@ -232,7 +234,10 @@ def notes_on(report: Report, columns: Sequence[Column]) -> list[str]:
             )
             kind = MISSING if row.n == 0 else f"Mean of {row.n}"
             places.setdefault((kind, row.failure), []).append(place)
-    notes = [f"{kind} at {'; '.join(at)}: {why.rstrip('.')}." for (kind, why), at in places.items()]
+    notes = [
+        f"{kind} {_where(at, len(report.rows))}: {why.rstrip('.')}."
+        for (kind, why), at in places.items()
+    ]
     seeds = {row.n for row in report.rows if row.ci95}
     if seeds:
         notes.append(
@@ -253,6 +258,13 @@ def notes_on(report: Report, columns: Sequence[Column]) -> list[str]:
     if metrics & TIMES:
         notes += _notes_on_times(report)
     return notes
+
+
+def _where(places: Sequence[str], rows: int) -> str:
+    """Return which rows a note is about, or how many where they are many."""
+    if len(places) > _NAMED:
+        return f"in {len(places)} of {rows} rows"
+    return f"at {'; '.join(places)}"
 
 
 def _notes_on_times(report: Report) -> list[str]:

@@ -156,7 +156,7 @@ def ecsweep(tmp_path: Path) -> Ecsweep:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Ecsweep:
     """A home folder in which the tiny study has run; tests must leave it as it is."""
     home = new_home(tmp_path_factory.mktemp("finished"))
-    home.ok("study", "tiny", "--workers", "1")
+    home.ok("study", "tiny", "--workers", "2")
     return home
 
 
