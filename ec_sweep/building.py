@@ -23,6 +23,7 @@ from ec_sweep.datasets import (
     check_name,
     check_own_name,
     content_fingerprint,
+    is_misspelt,
     read,
 )
 from ec_sweep.dividing import Division, Split, counts_of, divide
@@ -129,12 +130,30 @@ def _recipe(home: Home, name: str, origin: Sequence[Path] | str, reading: Readin
                 f"{column} a name of your own."
             )
         return RECIPES[name]
-    if column is None and not isinstance(origin, str):
+    if column is None and not isinstance(origin, str) and is_misspelt(name):
         check_name(name)
     check_own_name(name)
-    if isinstance(origin, str) and "label" not in sources.get(home, origin).card["columns"]:
-        check_name(name)
+    if isinstance(origin, str):
+        source = sources.get(home, origin)
+        if "label" not in source.card["columns"] and is_misspelt(name):
+            check_name(name)
+        labelling.check_named(source)
+    elif column is None:
+        raise _class_column_needed(name, origin, reading.options.labels)
     return OWN
+
+
+def _class_column_needed(name: str, paths: Sequence[Path], labels: Path | None) -> EcsweepError:
+    """Return the error that asks for the column of the classes, and says which there are."""
+    files = [*paths, labels] if labels else paths
+    table, found = [(path, importing.columns(path)) for path in files][-1]
+    shown = f"has: {', '.join(found)[:200]}"
+    if not found:
+        shown = "has no columns: give a table that names them with --labels"
+    return EcsweepError(
+        f"{name} is to be a dataset of your own: say which column holds the classes with "
+        f"--class-column C. {table} {shown}."
+    )
 
 
 def _made(

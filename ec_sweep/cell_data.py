@@ -78,7 +78,8 @@ def in_words(found: Mapping[Data, Dataset], cells: Sequence[Cell]) -> str:
         lengths = " or ".join(map(str, sorted({hp.length for hp in some})))
         shared = f"dataset {data[0]} from {dataset.card['source']}", f"length {lengths}"
         parts.setdefault(shared, {})[_split(dataset)] = " or ".join(
-            f"{train:,} training, {valid:,} validation and {test:,} test sequences"
+            f"{train:,} training, {valid:,} validation and {test:,} test "
+            f"sequence{'s' * (test != 1)}"
             for train, valid, test in sizes
         )
     return "; ".join(

@@ -211,12 +211,13 @@ def build_dataset(
 ) -> None:
     """Build a dataset from files, or from a source that was imported.
 
-    enzyme: enzyme or not, balanced. ec37: sub-classes of EC 3 and EC 7, everything kept unless
+    enzyme: enzyme or not; of every part as many of each are drawn as there are of the rarer.
+    ec37: sub-classes of EC 3 and EC 7, everything kept unless
     --fractions or --sizes draw from it. Any other name: the classes of --class-column, likewise.
     Records that cannot be used are counted by reason on the
     dataset's card, which also says how many test sequences stand in train.
     """
-    from ec_sweep import building, output
+    from ec_sweep import building, datasets, output
     from ec_sweep.building import Reading
     from ec_sweep.dividing import Split
     from ec_sweep.formats import Options
@@ -245,7 +246,7 @@ def build_dataset(
         output.print_json(built.card)
         return
     output.print_card(built.card)
-    output.next_steps(("Next", hints.command("study", "STUDY", scale="paper")))
+    output.next_steps(("Next", datasets.how_to_train([name])))
 
 
 def _source(home: "Folder", origin: list[str]) -> str | None:

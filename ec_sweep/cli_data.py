@@ -78,9 +78,10 @@ def list_datasets(as_json: Json = False, home: Home = HERE) -> None:
         ]
         keys = ["source", "records", "created", "files"]
         output.print_columns([{key: key.upper() for key in keys}, *rows], keys, cut=True)
-    study = hints.command("study", "STUDY", scale="paper")
     build = hints.command("data", "build", "DATASET", "--from", "SOURCE")
-    output.next_steps(("Next", study if found else build))
+    output.next_steps(
+        ("Next", datasets.how_to_train([one.name for one in found]) if found else build)
+    )
 
 
 @data_cli.command("show")

@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -90,10 +90,12 @@ class Dataset:
     def check(self, length: int, train_size: int | None) -> str | None:
         """Return why a cell cannot be trained on this dataset, ``None`` when it can."""
         if length > self.length:
-            return f"length {length} is larger than the {self.length} residues of {self.name}"
+            residues = f"{self.length} residue{'s' * (self.length != 1)}"
+            return f"length {length} is larger than the {residues} of {self.name}"
         largest = self.card["sizes"]["train"]
         if train_size is not None and train_size > largest:
-            return f"train_size {train_size} is larger than the {largest} sequences of {self.name}"
+            sequences = f"{largest} sequence{'s' * (largest != 1)}"
+            return f"train_size {train_size} is larger than the {sequences} of {self.name}"
         classes = len(self.card["classes"])
         smallest = min(self.card["sizes"].values())
         if train_size is not None and min(self.sizes(train_size).values()) < classes <= smallest:
@@ -182,6 +184,14 @@ def for_scale(home: Home, name: str, scale: str, split: str = "random") -> Datas
     return wanted[-1] if wanted else None
 
 
+def how_to_train(built: Sequence[str]) -> str:
+    """Say what trains on built datasets; no study of ecsweep's does on one of the user's own."""
+    if not RECIPES.keys().isdisjoint(built):
+        return hints.command("study", "STUDY", scale="paper")
+    command = hints.command("study", "FILE", scale="paper")
+    return f"a sweep with dataset: {built[0]}, then: {command}"
+
+
 def check_name(name: str, known: Iterable[str] = tuple(RECIPES)) -> None:
     """Raise an error that lists the datasets when there is none of this name."""
     allowed = list(known)
@@ -191,6 +201,16 @@ def check_name(name: str, known: Iterable[str] = tuple(RECIPES)) -> None:
             f"no dataset is named {name!r}.{nearest(name, allowed)} Allowed: {', '.join(allowed)}. "
             f"With classes of your own: {own}"
         )
+
+
+def is_misspelt(name: str) -> bool:
+    """Say whether a name is nearly that of a dataset of ecsweep's, or nothing like a name."""
+    import difflib
+
+    small = name.lower()
+    if re.fullmatch(r"ec-?\d*", small) or not re.fullmatch(r"[\w .-]+", name):
+        return True
+    return bool(difflib.get_close_matches(small, RECIPES, cutoff=0.7))
 
 
 def check_own_name(name: str) -> None:

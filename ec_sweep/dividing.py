@@ -200,8 +200,8 @@ def _drawn(
     size = drawing.size(number, len(members)) if drawing else len(members)
     if not 1 <= size <= len(members):
         raise EcsweepError(
-            f"{source.name}: {size} sequences cannot be drawn from the {len(members)} of "
-            f"{PARTS[number]}."
+            f"{source.name}: {size} sequence{'s' * (size != 1)} cannot be drawn from the "
+            f"{len(members)} of {PARTS[number]}."
         )
     drawn = _draw(accessions, members, size)
     if number == 0:

@@ -19,6 +19,9 @@ FORMATS = {
     "fasta": "FASTA",
     "parquet": "Parquet",
 }
+ACCESSIONS = ("Accession", "Accession code", "UniProt ID", "UniProt", "ID")
+"""What the column Entry may be named too, as people write it."""
+_ALSO = f"Entry may be named {', '.join(ACCESSIONS[:-1])} or {ACCESSIONS[-1]} too"
 _BRENDA = {"accession": 0, "ec_numbers": 2, "length": 5, "sequence": 6}
 _BRENDA_WIDTH = 7
 _CLEAN = ["entry", "ec number", "sequence"]
@@ -50,8 +53,8 @@ def recognise(path: Path, head: bytes) -> str:
             return "clean-tsv" if delimiter == b"\t" and names == _CLEAN else key
     raise EcsweepError(
         f"{path}: of no known format. Known: {', '.join(FORMATS.values())}. In a table, line "
-        f"{first.number} must be a header with the columns Entry, EC number and Sequence. "
-        f"Received: {_shown(first)}."
+        f"{first.number} must be a header with the columns Entry, EC number and Sequence; "
+        f"{_ALSO}, and --class-column names one instead of EC number. Received: {_shown(first)}."
     )
 
 
@@ -76,19 +79,28 @@ def layout(path: Path, head: bytes, key: str, named: dict[str, str], labelled: b
         needed.add("ec_numbers")
     if not needed <= set(found):
         raise EcsweepError(
-            f"{path}: line {first.number} must be a header with the columns Entry, EC number and "
-            f"Sequence, separated by {'commas' if key == 'csv' else 'tabs'}. "
-            f"Received: {_shown(first)}."
+            f"{path}: line {first.number} must be a header with the columns Entry, "
+            f"{named.get('label', 'EC number')} and Sequence, separated by "
+            f"{'commas' if key == 'csv' else 'tabs'}; {_ALSO}. Received: {_shown(first)}."
         )
     has_quotes = key == "csv" or b'"' in first.text
     return Layout(found, len(header), delimiter, has_quotes, first.number)
+
+
+def columns(head: bytes) -> list[str]:
+    """Return the columns that the header of a table names; none where a file begins as no table."""
+    first = next(_lines(head))
+    if fasta.titles(head) or first.text.startswith(b"ID   "):
+        return []
+    names = _names(first, _delimiter(first))
+    return names if len(names) > 1 else []
 
 
 def label_layout(path: Path, head: bytes, named: dict[str, str]) -> Layout:
     """Return which columns of a table of labels are read; it may lack a header."""
     lines = list(_lines(head))
     first = lines[0]
-    delimiter = max((b"\t", b",", b";"), key=first.text.count)
+    delimiter = _delimiter(first)
     has_quotes = delimiter != b"\t" or b'"' in first.text
     header = _names(first, delimiter)
     roles = ("accession", "ec_numbers")
@@ -109,7 +121,7 @@ def label_layout(path: Path, head: bytes, named: dict[str, str]) -> Layout:
     raise EcsweepError(
         f"{path}: line {first.number}: a table of labels has the columns Entry and "
         f"{named.get('label', 'EC number')}, "
-        f"separated by tabs or commas. Received: {_shown(first)}."
+        f"separated by tabs, commas or semicolons; {_ALSO}. Received: {_shown(first)}."
     )
 
 
@@ -145,6 +157,11 @@ def _lines(head: bytes) -> Iterator[_Line]:
             yield _Line(text, number)
     if none:
         yield _Line(b"", 1)
+
+
+def _delimiter(line: _Line) -> bytes:
+    """Return what most likely separates the columns of a table."""
+    return max((b"\t", b",", b";"), key=line.text.count)
 
 
 def _names(line: _Line, delimiter: bytes) -> list[str]:

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ec_sweep import fetching, formats, merging, records, sources, splits
-from ec_sweep.errors import EcsweepError
+from ec_sweep import fetching, formats, headers, merging, records, sources, splits
+from ec_sweep.errors import EcsweepError, quoted
 from ec_sweep.formats import Options, Reading
 from ec_sweep.machine import usable_cores
+from ec_sweep.opening import Opened
 from ec_sweep.paths import Home, file_digest, write_atomically
 from ec_sweep.records import Checked, Numbers
 from ec_sweep.sources import RECORDS, SEQUENCES, Source
@@ -111,14 +112,11 @@ def write(
             {**about, "sha256": digest.result()}
             for about, digest in zip(sink.files, digests, strict=True)
         ]
-    kept, dropped = _merge(folder, sink, numbers)
+    kept, dropped, examples = _merge(folder, sink, numbers)
     dropped.update(sink.dropped)
     found = sum(about["records"] for about in files)
     if not kept:
-        raise EcsweepError(
-            f"{', '.join(str(path) for path in paths)}: none of the {found:,} records can be used. "
-            f"Dropped: {', '.join(f'{n:,} {reason}' for reason, n in dropped.items())}."
-        )
+        raise _useless(readings, options, dropped, examples)
     if found != kept + dropped.total():
         raise AssertionError(f"{found} records in, {kept} kept, {dropped.total()} dropped")
     card = {
@@ -137,6 +135,28 @@ def write(
     if options.split_column is not None:
         _check_parts(source, options.split_column)
     return source
+
+
+def _useless(
+    readings: Sequence[Reading],
+    options: Options,
+    dropped: Counter[str],
+    examples: dict[str, str],
+) -> EcsweepError:
+    """Return the error that says why no record of files can be used."""
+    files = readings[:-1] if options.labels else readings
+    count = dropped.total()
+    which = "the 1 record cannot" if count == 1 else f"none of the {count:,} records can"
+    text = (
+        f"{', '.join(str(reading.path) for reading in files)}: {which} be used. "
+        f"Dropped: {', '.join(f'{n:,} {reason}' for reason, n in dropped.items())}."
+    )
+    unmatched = [examples.get(reason) for reason in ("no_label", "label_without_sequence")]
+    if all(unmatched):
+        kind = "FASTA" if all("FASTA" in reading.format for reading in files) else "files"
+        one, other = (quoted(str(accession)) for accession in unmatched)
+        text += f" Compare the accessions: in the {kind} {one}, in the labels {other}."
+    return EcsweepError(text)
 
 
 def _check_parts(source: Source, column: str) -> None:
@@ -160,6 +180,24 @@ def opened(paths: Sequence[Path], options: Options) -> list[Reading]:
     if options.labels:
         readings.append(formats.open_labels(options.labels, options))
     return readings
+
+
+def columns(path: Path) -> list[str]:
+    """Return the columns that the header of a table names; none where a file is no table.
+
+    Raises:
+        EcsweepError: it is missing, empty or damaged.
+    """
+    file = Opened(path)
+    if not file.start.startswith(b"PAR1"):
+        return headers.columns(file.head())
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return list(pq.read_schema(path).names)
+    except (OSError, ValueError, pa.ArrowException):  # building says what is wrong
+        return []
 
 
 def _checked(
@@ -245,8 +283,11 @@ class _Sink:
         self._sequences.write_table(pa.table({"sequence": checked.sequence}))
 
 
-def _merge(folder: Path, sink: _Sink, numbers: Numbers) -> tuple[int, Counter[str]]:
-    """Write the records, one for each accession; returns how many, and the others by reason."""
+def _merge(folder: Path, sink: _Sink, numbers: Numbers) -> tuple[int, Counter[str], dict[str, str]]:
+    """Write the records, one for each accession.
+
+    Returns how many, the others by reason, and an accession for each reason.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -266,7 +307,7 @@ def _merge(folder: Path, sink: _Sink, numbers: Numbers) -> tuple[int, Counter[st
             for large in _large(merged.records(_batches(rows)), schema):
                 writer.write_table(large)
     spill.unlink()
-    return merged.kept, merged.dropped
+    return merged.kept, merged.dropped, merged.examples
 
 
 def _batches(rows: "pa.RecordBatchFileReader") -> "Iterator[pa.RecordBatch]":

@@ -53,7 +53,7 @@ def proteins(recipe: Recipe, source: Source) -> Proteins:
     """
     column = "ec_numbers" if recipe.label else "label"
     if not recipe.label:
-        _check_named(source)
+        check_named(source)
     table = source.records([column, "length"]).unify_dictionaries()
     texts, codes = _codes(table[column])
     length = np.concatenate([chunk.to_numpy() for chunk in table["length"].chunks])
@@ -83,7 +83,7 @@ def proteins(recipe: Recipe, source: Source) -> Proteins:
     return Proteins(rows, found[rows], classes, dict(all_counts), +dropped, +cases)
 
 
-def _check_named(source: Source) -> None:
+def check_named(source: Source) -> None:
     """Raise an error when a source names no classes of the user's own."""
     if "label" not in source.card["columns"]:
         raise EcsweepError(
@@ -129,8 +129,9 @@ def _classes(
         else:
             classes.append(name)
     if len(classes) < 2:
+        large = f"{len(classes)} class{'es' * (len(classes) != 1)}"
         raise EcsweepError(
-            f"{source.name}: has {len(classes)} classes with at least {recipe.smallest_class} "
+            f"{source.name}: has {large} with at least {recipe.smallest_class} "
             f"proteins of {SHORTEST}-{LONGEST} residues; a dataset needs two. "
             f"Found: {_shown(counts)}."
         )

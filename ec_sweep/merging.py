@@ -33,6 +33,8 @@ class Merged:
     family: "pa.Array | None"
     label: "pa.Array | None"
     dropped: Counter[str]
+    examples: dict[str, str]
+    """An accession that was dropped, for each reason."""
 
 
 def suspects(hashes: Hashes) -> Rows:
@@ -43,12 +45,12 @@ def suspects(hashes: Hashes) -> Rows:
     return np.sort(order[np.union1d(again, again + 1)])
 
 
-def alone(ec: Codes, length: Codes, own: Mask) -> tuple[Mask, Counter[str]]:
-    """Say which rows with an accession of their own are kept; count the others by reason."""
+def alone(ec: Codes, length: Codes, own: Mask) -> tuple[Mask, dict[str, Mask]]:
+    """Say which rows with an accession of their own are kept, and which are not by reason."""
     orphans = own & (length == LABEL_ROW)
     unlabelled = own & (ec == UNKNOWN) & ~orphans
-    dropped = Counter(label_without_sequence=int(orphans.sum()), no_label=int(unlabelled.sum()))
-    return own & ~orphans & ~unlabelled, +dropped
+    dropped = {"label_without_sequence": orphans, "no_label": unlabelled}
+    return own & ~orphans & ~unlabelled, dropped
 
 
 def merge(rows: "pa.Table", numbers: Numbers) -> Merged:
@@ -85,8 +87,11 @@ def merge(rows: "pa.Table", numbers: Numbers) -> Merged:
     }
     left = np.ones(len(order), bool)
     dropped: Counter[str] = Counter()
+    examples = {}
     for reason, found in reasons.items():
-        dropped[reason] = int(np.count_nonzero(left & found))
+        if len(lost := np.flatnonzero(left & found)):
+            dropped[reason] = len(lost)
+            examples[reason] = str(rows["accession"][int(order[lost[0]])])
         left &= ~found
     places = np.flatnonzero(left)
     places = places[np.argsort(order[places])]
@@ -96,7 +101,8 @@ def merge(rows: "pa.Table", numbers: Numbers) -> Merged:
         part=None if part is None else part.take(places),
         family=None if family is None else family.take(places),
         label=None if label is None else label.take(places),
-        dropped=+dropped,
+        dropped=dropped,
+        examples=examples,
     )
 
 
@@ -119,7 +125,7 @@ class Result:
         import pyarrow as pa
 
         self.kept = 0
-        self.dropped = Counter(merged.dropped)
+        self.dropped, self.examples = Counter(merged.dropped), dict(merged.examples)
         self._suspects, self._merged = suspects, merged
         self._survivors = suspects[merged.kept]
         # Codes are as threads met the texts; on disk the order of the texts stands.
@@ -151,7 +157,10 @@ class Result:
         own = np.ones(len(batch), bool)
         own[self._within(self._suspects, start, len(batch))] = False
         keep, dropped = alone(ec, length, own)
-        self.dropped += dropped
+        for reason, lost in dropped.items():
+            if count := int(np.count_nonzero(lost)):
+                self.dropped[reason] += count
+                self.examples.setdefault(reason, str(batch["accession"][int(lost.argmax())]))
         low, high = np.searchsorted(self._survivors, [start, start + len(batch)])
         places = self._survivors[low:high] - start
         keep[places] = True

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ec_sweep import columns, hints, names, tables
-from ec_sweep.cards import told
+from ec_sweep.cards import shown, told
 from ec_sweep.databases import masked
 from ec_sweep.describing import axis_in_words, counts
 from ec_sweep.ec import EcNumber
@@ -152,7 +152,7 @@ def drawing_in_words(sampled: Sampled, known: int) -> str:
 
 def print_card(card: dict[str, Any], class_names: Mapping[EcNumber, str] | None = None) -> None:
     """Print a card, a line for each key; its files and what its classes are stand below."""
-    for key, value in card.items():
+    for key, value in shown(card, RECIPES).items():
         title = key.replace("_", " ")
         if key == "files":
             typer.echo(f"{title}:")

@@ -52,6 +52,15 @@ def test_a_caption_says_how_strict_a_split_is(
     )
 
 
+def test_one_test_sequence_is_one() -> None:
+    """A caption of very few proteins."""
+    card = {"split": "given", "source": "x", "sizes": {"train": 6, "valid": 1, "test": 1}}
+    told = cell_data.in_words(
+        {("enzyme", "given"): Dataset(Path(), card)}, cells("given", train_size=None)
+    )
+    assert "6 training, 1 validation and 1 test sequence, length" in told
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     found = Home(tmp_path)

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ec_sweep import headers, tabular
 from ec_sweep.errors import EcsweepError
 from ec_sweep.formats import Options, Reading, open_file, open_labels
 from ec_sweep.headers import FORMATS
@@ -355,12 +356,26 @@ def test_tables_of_labels(content: bytes, tmp_path: Path) -> None:
     assert not dropped
 
 
+def test_every_name_of_the_accessions_is_said() -> None:
+    """What a message lists is what is looked for."""
+    named = {"entry", *map(tabular.normal, headers.ACCESSIONS)}
+    assert named == set(tabular.NAMES["accession"])
+
+
 def test_tables_of_labels_that_are_none(tmp_path: Path) -> None:
     """A table without accessions and EC numbers is refused; so is a column it cannot name."""
     path = tmp_path / "x"
     path.write_bytes(b"P1\tenzyme\n")
     with pytest.raises(EcsweepError, match="line 1: a table of labels has the columns Entry"):
         open_labels(path)
+    path.write_bytes(b"Protein,Kind\nP1,a\n")
+    with pytest.raises(EcsweepError) as error:
+        open_labels(path, Options(class_column="Kind"))
+    assert str(error.value) == (
+        f"{path}: line 1: a table of labels has the columns Entry and Kind, separated by tabs, "
+        "commas or semicolons; Entry may be named Accession, Accession code, UniProt ID, UniProt "
+        "or ID too. Received: 'Protein,Kind'."
+    )
     path.write_bytes(b"P1\t1.1.1.1\n")
     with pytest.raises(EcsweepError, match="has no header that could name 'fold'"):
         open_labels(path, Options(split_column="fold"))

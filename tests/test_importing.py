@@ -341,7 +341,7 @@ def test_a_failed_import_leaves_the_old_source(
         do(home, "mine", bad)
     useless = tmp_path / "useless.tsv"
     useless.write_text("Entry\tEC number\tSequence\nP1\t\tM1V\n")
-    with pytest.raises(EcsweepError, match=r"none of the 1 records can be used.*invalid_sequence"):
+    with pytest.raises(EcsweepError, match=r"the 1 record cannot be used.*invalid_sequence"):
         do(home, "mine", useless)
     with pytest.raises(EcsweepError, match="given twice"):
         do(home, "mine", bad, bad)
@@ -366,7 +366,7 @@ def test_a_first_import_that_fails_leaves_no_folder(
         raise OSError(28, "No space left on device")
 
     useless = write_tsv([["P1", "", "", "", "M1V"]], "useless.tsv")
-    with pytest.raises(EcsweepError, match="none of the 1 records can be used"):
+    with pytest.raises(EcsweepError, match="the 1 record cannot be used"):
         do(home, "mine", useless)
     assert not [*home.sources.glob("*/")]
     monkeypatch.setattr(importing, "_merge", fail)

@@ -9,7 +9,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ec_sweep import building, cell_data, datasets, doctor_files, importing, names, transfers
+from ec_sweep import (
+    building,
+    cell_data,
+    datasets,
+    doctor_files,
+    importing,
+    names,
+    output,
+    transfers,
+)
 from ec_sweep.building import Reading
 from ec_sweep.datasets import Dataset
 from ec_sweep.dividing import Split
@@ -147,7 +156,7 @@ def test_a_dataset_of_ones_own_is_drawn_and_filtered_like_ec37(
     """The smallest class and a drawing are the user's to choose."""
     more = [(f"{name}B", CLASSES[0], letters) for name, _, letters in rows]
     path = table(tmp_path / "some.tsv", [*rows, *more], "Entry", "Compartment", "Sequence")
-    with pytest.raises(EcsweepError, match="has 1 classes with at least 30 proteins"):
+    with pytest.raises(EcsweepError, match="has 1 class with at least 30 proteins"):
         build(home, path, smallest_class=30)
     drawn = build(home, path, drawing=building.Drawing(sizes=(30, 12, 12)))
     assert drawn.card["sizes"] == {"train": 30, "valid": 12, "test": 12}
@@ -194,7 +203,17 @@ def test_the_doctor_looks_at_datasets_of_ones_own(
         ("enzyme", CLASS, "give the dataset of --class-column Compartment a name of your own"),
         ("My_Own", CLASS, "lower-case letters, digits and hyphens"),
         ("sources", CLASS, "not sources or downloads"),
-        ("compartments", Options(), "no dataset is named 'compartments'"),
+        (
+            "compartments",
+            Options(),
+            "--class-column C. .*some.tsv has: Entry, Compartment, Sequence.",
+        ),
+        ("genes", Options(), "genes is to be a dataset of your own: say which column holds the"),
+        ("enzymes", Options(), "no dataset is named 'enzymes'. Did you mean 'enzyme'[?]"),
+        ("Enzyme", Options(), "no dataset is named 'Enzyme'. Did you mean 'enzyme'[?]"),
+        ("ec99", Options(), "no dataset is named 'ec99'. Did you mean 'ec37'[?]"),
+        ("../x", Options(), "no dataset is named '../x'"),
+        ("My_Own", Options(), "lower-case letters, digits and hyphens"),
         ("compartments", Options(class_column="Place"), "has no column 'Place'"),
     ],
 )
@@ -216,12 +235,118 @@ def test_what_cannot_be_built_is_told_before_anything_is_made(
 def test_a_source_without_the_column_makes_no_dataset_of_ones_own(
     home: Home, tmp_path: Path, proteins: list[list[str]]
 ) -> None:
-    """The name is then one that ecsweep does not know."""
+    """It says what is missing; a name that is nearly one of ecsweep's is told so."""
     header = ("Entry", "Reviewed", "EC number", "Length", "Sequence")
     path = table(tmp_path / "some.tsv", [tuple(row) for row in proteins[:50]], *header)
     importing.import_files(home, "plain", [path], Options(), transfers.built_in())
-    with pytest.raises(EcsweepError, match="no dataset is named 'compartments'"):
+    with pytest.raises(EcsweepError, match=r"plain: names no classes of your own\. Give --class-"):
         building.build(home, "compartments", "plain")
+    with pytest.raises(EcsweepError, match=r"Did you mean 'enzyme'\?"):
+        building.build(home, "enzym", "plain")
+    assert not list(home.data.glob("*/*.json"))
+
+
+def test_the_column_of_the_classes_is_asked_for_with_those_there_are(
+    home: Home, tmp_path: Path, rows: list[tuple[str, str, str]]
+) -> None:
+    """Of the table of labels, or of the file; a file that is not there is told first."""
+    sequences = fasta(tmp_path / "some.fasta", rows)
+    labels = table(tmp_path / "labels.tsv", [row[:2] for row in rows], "Entry", "Kind")
+    parquet = tmp_path / "some.parquet"
+    pq.write_table(pa.table({"Entry": ["P1"], "Fold": ["a"]}), parquet)
+
+    def said(path: Path, labels: Path | None = None) -> str:
+        with pytest.raises(EcsweepError) as error:
+            build(home, path, options=Options(labels=labels))
+        assert "\n" not in str(error.value)
+        return str(error.value).replace(f"{tmp_path}/", "")
+
+    asked = (
+        "compartments is to be a dataset of your own: say which column holds the classes with "
+        "--class-column C. "
+    )
+    assert said(sequences, labels) == f"{asked}labels.tsv has: Entry, Kind."
+    assert said(parquet) == f"{asked}some.parquet has: Entry, Fold."
+    no_columns = "some.fasta has no columns: give a table that names them with --labels."
+    assert said(sequences) == asked + no_columns
+    assert said(sequences, tmp_path / "x.tsv").startswith("x.tsv: cannot be read (No such file")
+    assert said(tmp_path / "x.fasta", labels).startswith("x.fasta: cannot be read (No such file")
+    labels.write_text("\n")
+    assert said(sequences, labels) == "labels.tsv: the file is empty."
+
+
+def test_labels_that_match_nothing_are_shown_beside_what_they_should_match(
+    home: Home, tmp_path: Path, rows: list[tuple[str, str, str]]
+) -> None:
+    """An accession of each, whether or not it is repeated."""
+    sequences = fasta(tmp_path / "some.fasta", rows)
+    wrong = [(f"x{name}", label) for name, label, _ in rows]
+    first = rows[0][0]
+    for repeated in (1, 2):
+        path = table(tmp_path / "labels.tsv", wrong * repeated, "Entry", "Compartment")
+        options = Options(labels=path, class_column="Compartment")
+        with pytest.raises(EcsweepError) as error:
+            build(home, sequences, options=options)
+        assert str(error.value).endswith(
+            f" Compare the accessions: in the FASTA '{first}', in the labels 'x{first}'."
+        )
+
+
+def test_a_printed_card_holds_what_means_something(
+    home: Home, tmp_path: Path, rows: list[tuple[str, str, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Joined labels are not called dropped, and of EC numbers nothing is said; JSON has it all."""
+    sequences = fasta(tmp_path / "some.fasta", rows)
+    labels = table(tmp_path / "labels.tsv", [row[:2] for row in rows], "Entry", "Compartment")
+    options = Options(labels=labels, class_column="Compartment")
+    card = build(home, sequences, options=options).card
+    output.print_card(card)
+    shown = capsys.readouterr().out.splitlines()
+    place = shown.index("records in: 120")
+    assert shown[place + 1 : place + 3] == [
+        "joined: 60 labels to their sequences",
+        "records kept: 60",
+    ]
+    unsaid = {
+        "dropped", "transfers", "migrations", "drawing", "samples", "label cases", "embedded",
+        "classes left out", "split details",
+    }  # fmt: skip
+    assert not unsaid & {line.partition(":")[0] for line in shown}
+    assert {key.replace(" ", "_") for key in unsaid} <= card.keys()
+    assert "test sequences also in train: 0" in shown
+    drawn = build(home, sequences, options=options, drawing=building.Drawing(sizes=(30, 12, 12)))
+    output.print_card(drawn.card)
+    shown = capsys.readouterr().out.splitlines()
+    assert "dropped: down_sampled: 6" in shown
+    assert [line for line in shown if line.startswith("samples: ")]
+    source = importing.import_files(home, "mine", [sequences], options, transfers.built_in())
+    output.print_card(source.card)
+    said = capsys.readouterr().out
+    assert "joined: 60 labels" in said
+    assert "transfers" not in said
+
+
+def test_one_joined_label_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """And a card with EC numbers keeps its other lines."""
+    card = {"name": "enzyme", "classes": [], "dropped": {"label_joined": 1, "no_label": 2}}
+    output.print_card(card | {"records_in": 4, "records_kept": 1, "transfers": []})
+    assert capsys.readouterr().out.splitlines() == [
+        "name: enzyme",
+        "classes: none",
+        "dropped: no_label: 2",
+        "records in: 4",
+        "joined: 1 label to its sequence",
+        "records kept: 1",
+        "transfers: none",
+    ]
+
+
+def test_the_next_step_fits_the_datasets() -> None:
+    """No study that comes with ecsweep trains on classes of the user's own."""
+    assert datasets.how_to_train(["kinds", "ec37"]) == "ecsweep study STUDY --scale paper"
+    assert datasets.how_to_train(["kinds"]) == (
+        "a sweep with dataset: kinds, then: ecsweep study FILE --scale paper"
+    )
 
 
 def test_classes_of_ones_own_have_no_names_of_ec_classes() -> None:
