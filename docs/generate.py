@@ -94,7 +94,10 @@ def sweep_file() -> str:
         _table(
             ("name", "values"),
             [
-                ("`dataset`", "`enzyme`, `ec37`: lower-case letters, digits and hyphens"),
+                (
+                    "`dataset`",
+                    "`enzyme`, `ec37`, or one of your own by its name",
+                ),
                 ("`model`", _listed(MODELS)),
                 ("`split`", _listed(space.SPLITS)),
             ],

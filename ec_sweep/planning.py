@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -209,21 +209,25 @@ def find_sweep(study: str, home: Home | None = None) -> Path:
     if study not in files and home and (known := _last_file(home, study)):
         return known
     if study not in files:
-        other = Path("sweeps") / f"{study}.yml"
-        if other in Path("sweeps").glob("*.yml"):
-            raise EcsweepError(
-                f"no study is named {study!r}: names are looked for in files that end in .yaml. "
-                f"Rename {other}, or give its path."
-            )
-        if (own := Path("sweeps") / f"{study}.yaml").exists():
-            raise EcsweepError(f"{own} names its study {spec.load(own).study!r}: ask for that.")
-        if Path(study).is_dir():
-            raise EcsweepError(f"{study} is a folder. Give the path of a sweep file in it.")
-        raise EcsweepError(
-            f"no study is named {study!r}.{nearest(study, files)} "
-            f"Known: {', '.join(sorted(files)) or 'none'}. A path to a YAML file is taken too."
-        )
+        raise _unknown(study, files)
     return files[study]
+
+
+def _unknown(study: str, known: Iterable[str]) -> EcsweepError:
+    """Return the error that no study has a name, with what may be meant."""
+    if (other := Path("sweeps") / f"{study}.yml") in Path("sweeps").glob("*.yml"):
+        return EcsweepError(
+            f"no study is named {study!r}: names are looked for in files that end in .yaml. "
+            f"Rename {other}, or give its path."
+        )
+    if (own := Path("sweeps") / f"{study}.yaml") in Path("sweeps").glob("*.yaml"):
+        return EcsweepError(f"{own} names its study {spec.load(own).study!r}: ask for that.")
+    if study in {path.name for path in Path().iterdir() if path.is_dir()}:
+        return EcsweepError(f"{study} is a folder. Give the path of a sweep file in it.")
+    return EcsweepError(
+        f"no study is named {study!r}.{nearest(study, known)} "
+        f"Known: {', '.join(sorted(known)) or 'none'}. A path to a YAML file is taken too."
+    )
 
 
 def _last_file(home: Home, study: str) -> Path | None:

@@ -58,7 +58,7 @@ class Sweep(BaseModel):
     table: Annotated[int, Field(strict=True, ge=1, le=7)] | None = None
     """The paper's table whose layout and printed values go with it."""
     dataset: str | None = None
-    """What it trains on: enzyme or ec37."""
+    """What it trains on: enzyme, ec37, or a dataset of your own by its name."""
     split: str = "random"
     """How train, valid and test are told apart."""
     timing: Literal["shared", "exclusive"] = "shared"

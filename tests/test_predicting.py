@@ -302,7 +302,7 @@ def test_bad_requests_are_refused_in_one_line(finished: Ecsweep, tmp_path: Path)
     assert "--out /proc/table.tsv cannot be written (" in said
     assert "it is a folder" in finished.fails(*some, "--study", "tiny", "--out", str(tmp_path))
     said = finished.fails(*some, "--study", "tiny", "--scale", "paper")
-    assert said.endswith("Train it: ecsweep study tiny --save-models best --scale paper")
+    assert said.endswith("but there are at demo scale: add --scale demo")
     assert "Did you mean 'tiny'?" in finished.fails(*some, "--study", "tinny")
     assert "no model that ecsweep saved" in finished.fails(*some, "--model", str(tmp_path))
     assert "no such model of this home" in finished.fails(*some, "--model", "models:/m-none")
