@@ -77,7 +77,8 @@ class Ecsweep:
         return [sys.executable, "-m", "ec_sweep.cli", *arguments]
 
     def environment(self, **more: str) -> dict[str, str]:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("ECSWEEP", "MLFLOW"))}
+        unset = ("ECSWEEP", "MLFLOW", "COLUMNS", "LINES")  # xdist sets the last two
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(unset)}
         return {**kept, "ECSWEEP_HOME": str(self.home), **more}
 
     def run(self, *arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":

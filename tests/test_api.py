@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,11 @@ SWEEP: Mapping[str, Any] = {
 
 
 @pytest.fixture(autouse=True)
-def _as_nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def _as_nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in [n for n in os.environ if n.startswith(("ECSWEEP", "MLFLOW"))]:
         monkeypatch.delenv(name)
+    yield
+    hints.repeat({})  # a process of tests advises other studies, too
 
 
 @pytest.fixture(scope="module")
