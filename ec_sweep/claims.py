@@ -1,7 +1,7 @@
 """The paper's conclusions, each checked by one rule against runs or against its own tables."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TypeAlias
@@ -67,8 +67,22 @@ class Verdict:
     claim: str
     text: str
     holds: bool | None
-    numbers: str
+    said: Sequence[str]
+    """What stands beside the facts, or in their place."""
+    facts: Sequence[Fact] = ()
     confidence: float | None = None
+
+    @property
+    def told(self) -> list[Fact]:
+        """The facts that a reader is shown: all that hold where all do, else the others."""
+        return [fact for fact in self.facts if self.holds or not fact.holds]
+
+    @property
+    def numbers(self) -> str:
+        """What it rests on, in a line."""
+        held = sum(fact.holds for fact in self.facts)
+        count = [f"{held} of {len(self.facts)} comparisons hold"] if self.facts else []
+        return "; ".join([*count, *map(str, self.told), *self.said])
 
 
 @dataclass(frozen=True)
@@ -312,26 +326,24 @@ def _checked(tables: PaperTables) -> Iterator[Verdict]:
             if not facts:
                 raise EcsweepError("the rows hold nothing to compare")
         except EcsweepError as reason:
-            yield Verdict(claim, text, None, str(reason))
+            yield Verdict(claim, text, None, [str(reason)])
             continue
-        held = [fact.holds for fact in facts]
-        told = [fact.shown for fact in facts if not fact.holds or all(held)]
+        holds, said = all(fact.holds for fact in facts), []
         if claim in ("1c", "1d", "8a") and tables[2].lacks_the_cell_not_available:
-            told.append("left out, without a result: gru units=20 depth=5")
+            said = ["left out, without a result: gru units=20 depth=5"]
         ps = [fact.p for fact in facts if fact.p is not None]
-        doubt = math.fsum(ps) if all(held) else len(ps) * (1 - max(ps, default=0))
+        doubt = math.fsum(ps) if holds else len(ps) * (1 - max(ps, default=0))
         confidence = max(0.0, 1 - doubt) if len(ps) == len(facts) else None
-        numbers = "; ".join([f"{sum(held)} of {len(held)} comparisons hold", *told])
-        yield Verdict(claim, text, all(held), numbers, confidence)
+        yield Verdict(claim, text, holds, said, facts, confidence)
 
 
 def _shares(counts: _Counts, columns: Mapping[str, _Counts]) -> Verdict:
     text = "Every class keeps its share in every sample, taken as drawn at random from all"
     if not columns:
-        return Verdict("T1", text, None, "no card of an ec37 whose samples were drawn at random")
+        return Verdict("T1", text, None, ["no card of an ec37 whose samples were drawn at random"])
     found = share_outliers(counts, columns)
     drawn = "{0.name} in {0.column}: {0.count} drawn, {0.expected:.1f} expected, z {0.z:.2f}"
     told = [drawn.format(outlier) for outlier in found]
     outliers = f"{len(told)} outlier{'s' * (len(told) != 1)}"
     numbers = f"{outliers} in {len(counts)} classes x {len(columns)} columns"
-    return Verdict("T1", text, not told, "; ".join([numbers, *told]))
+    return Verdict("T1", text, not told, [numbers, *told])

@@ -17,6 +17,8 @@ TIMES = TRAIN, PREDICT = "epoch_seconds_median", "test_seconds_batch1"
 CNNS, RNNS, COMBINED = ("cnn", "complex-cnn"), ("lstm", "gru"), ("cnn-lstm", "cnn-gru")
 SINGLE = {"enzyme": 5, "ec37": 6}
 """The table of the single models on each dataset."""
+LEVEL = "level"
+"""Names a constant."""
 TEXT = 0
 """Stands among the tables for Section 4.2, whose small rates have none."""
 STUDIES = {**published.STUDIES, TEXT: ("cnn-small-lr",)}
@@ -55,10 +57,28 @@ def class_card(reports: Mapping[str, Report]) -> tuple[str, dict[str, Any]] | No
 class Fact(NamedTuple):
     """A comparison, and how it came out."""
 
-    shown: str
+    metric: str
+    """Empty where none was compared."""
+    told: "str | Gap"
     holds: bool
     p: float | None = None
     """Of a one-sided t-test for it over the seeds; ``None`` with one seed or no spread."""
+
+    def __str__(self) -> str:
+        return f"{self.metric}: {self.told}" if self.metric else str(self.told)
+
+
+class Gap(NamedTuple):
+    """Two values, of which the first, with a margin on top, is above the second or is not."""
+
+    high: "Value"
+    margin: str
+    sign: str
+    low: "Value"
+
+    def __str__(self) -> str:
+        high, low = self.high, self.low
+        return f"{high.name} {high.number}{self.margin} {self.sign} {low.name} {low.number}"
 
 
 @dataclass(frozen=True)
@@ -70,6 +90,11 @@ class Value:
     mean: float
     by_seed: Mapping[int, float] | None
     """``None`` for a constant, which is the same with every seed."""
+
+    @property
+    def number(self) -> str:
+        """The value as conclusions print it."""
+        return f"{self.mean:.4g}"
 
     def at(self, seed: int) -> float:
         """Return the value with a seed."""
@@ -92,12 +117,11 @@ class Value:
 
         gap = self.minus(low)
         holds = _positive(gap.mean + margin)
-        sign, added = ">" if holds else "<=", f" + {margin:g}" if margin else ""
-        shown = f"{self.name} {self.mean:.4g}{added} {sign} {low.name} {low.mean:.4g}"
+        told = Gap(self, f" + {margin:g}" if margin else "", ">" if holds else "<=", low)
         gaps = [gap.at(seed) + margin for seed in _common_seeds(gap)]
         test = stats.ttest_1samp if len(gaps) > 1 and max(gaps) - min(gaps) > 1e-9 else None
         p = float(test(gaps, 0, alternative="greater").pvalue) if test else None
-        return Fact(f"{self.metric}: {shown}", holds, p)
+        return Fact(self.metric, told, holds, p)
 
     def alike(self, other: "Value", margin: float) -> list[Fact]:
         """Return whether this is less than a margin from another, above or below."""
@@ -105,7 +129,7 @@ class Value:
 
     def near(self, level: float, margin: float) -> list[Fact]:
         """Return whether this is less than a margin from a constant."""
-        return self.alike(Value(self.metric, "level", level, None), margin)
+        return self.alike(Value(self.metric, LEVEL, level, None), margin)
 
 
 def _positive(number: float) -> bool:
@@ -207,14 +231,14 @@ class PaperTable:
         """
         name, failure = _name(params), self.row(**params).failure
         if any(reason.startswith("diverged") for reason in failure.split("; ")):
-            return Fact(f"{name}: {failure}", False)
+            return Fact("", f"{name}: {failure}", False)
         best = self.value(ACCURACY_OF_BEST_EPOCH, **params)
         gap = self.value(ACCURACY, **params).minus(best)
         if not gap.by_seed:
             raise EcsweepError(f"{self.source}: no single runs of {name}")
         within = sum(_positive(margin - abs(lost)) for lost in gap.by_seed.values())
         told = f"last epoch within {margin:g} of the best in {within} of {len(gap.by_seed)} runs"
-        return Fact(f"{ACCURACY}: {name}: {told}", within == len(gap.by_seed))
+        return Fact(ACCURACY, f"{name}: {told}", within == len(gap.by_seed))
 
     def _matching(self, **params: Any) -> list[Row]:
         if not self.rows:

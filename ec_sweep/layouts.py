@@ -63,6 +63,8 @@ class Table:
     """Rows at the end that are set apart by a line: they say what the others rest on."""
     runs: Sequence[Sequence[Runs]] = ()
     """Of each row, its names and then its cells, the runs that they come from."""
+    lines: Sequence[Sequence[str]] = ()
+    """Of each row, what a page has in the place of its last cell: a sentence, and lines below."""
 
 
 @dataclass(frozen=True)

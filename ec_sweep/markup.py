@@ -5,26 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from ec_sweep.layouts import Table, heading, values_of
+from ec_sweep.layouts import Table
 from ec_sweep.origins import Origins
-from ec_sweep.report import Row
 
 _MOST_ROWS = 500
 """Rows of a table that a page shows; of more, the first."""
-_METRICS = {
-    "test_accuracy": "accuracy",
-    "test_accuracy_best": "accuracy of the best epoch",
-    "test_loss": "loss",
-    "epoch_seconds_median": "training seconds an epoch",
-    "test_seconds_batch1": "seconds for the test set",
-    "parameters": "parameters",
-}
-"""What conclusions are judged by, in words."""
-_FACT = re.compile(rf"({'|'.join(_METRICS)}): (.+)")
-_SIDE = r"(.+?) (?:= )?(-?[\d.]+(?:e[+-]?\d+)?)"
-_COMPARED = re.compile(rf"{_SIDE}( \+ [\d.]+)? (>|<=) {_SIDE}")
-_TIMES = "\u00d7"
-_SUMMARY = re.compile(r"(\d+) of (\d+) comparisons hold")
 _NUMBER = re.compile(r"([+-]?[\d.,]+(e[+-]?\d+)?( ± [\d.,]+)?|N/A|-|nan|inf|)")
 
 
@@ -93,6 +78,9 @@ def lay_out(name: str, table: Table, origins: Origins) -> Markup:
             Cell(text, kind, link)
             for text, kind, link in zip((*row, *cells), kinds, links, strict=True)
         ]
+        if table.lines:
+            text, *below = table.lines[at]
+            made[-1] = replace(made[-1], text=text, lines=below)
         first = [replace(cell, scope="row") for cell in made[:left]]
         if together:
             spanning = [replace(cell, scope="rowgroup", rows=spans[at]) for cell in first[:-1]]
@@ -133,66 +121,3 @@ def _head(table: Table, kinds: Sequence[str]) -> list[list[Head]]:
         return [[*names, *last]]
     whole = Head(table.group_name, "group", columns=len(metrics))
     return [[*names, whole], [Head(group, "group", columns=width) for group in table.groups], last]
-
-
-def in_lines(table: Markup) -> Markup:
-    """Return a table of conclusions with each comparison of its last column on its own line."""
-    body = [replace(line, cells=[*line.cells[:-1], _told(line.cells[-1])]) for line in table.body]
-    return replace(table, body=body)
-
-
-def _told(cell: Cell) -> Cell:
-    """Return the numbers of a conclusion in words: a summary, and a line a comparison."""
-    first, *rest = cell.text.split("; ")
-    facts = [found for text in rest if (found := _FACT.fullmatch(text))]
-    metrics = {found[1] for found in facts}
-    lines = [_in_words(text, named=len(metrics) > 1) for text in rest]
-    summary = _SUMMARY.fullmatch(first)
-    if summary is None or not rest:
-        return replace(cell, text=_spelled(first), lines=lines)
-    held, whole = summary.groups()
-    of = f" of {_METRICS[metrics.pop()]}" if len(metrics) == 1 else ""
-    noun, verb = ("comparison", "holds") if whole == "1" else ("comparisons", "hold")
-    end = ":" if held == whole else ". Not these:"
-    return replace(cell, text=f"{held} of {whole} {noun}{of} {verb}{end}", lines=lines)
-
-
-def _in_words(text: str, named: bool) -> str:
-    """Return a comparison with the values before what they are of, and its metric if asked for."""
-    fact = _FACT.fullmatch(text)
-    metric, shown = fact.groups() if fact else ("", text)
-    compared = _COMPARED.fullmatch(shown)
-    if compared:
-        a, x, margin, sign, b, y = compared.groups()
-        sign = {"<=": "≤"}.get(sign, sign)
-        shown = f"{_valued(x, a)}{margin or ''} {sign} {_valued(y, b)}"
-    else:
-        shown = _spelled(shown)
-    return f"{_METRICS[metric].capitalize()}: {shown}" if metric and named else shown
-
-
-def _valued(value: str, name: str) -> str:
-    return value if name == "level" else f"{value} ({_spelled(name)})"
-
-
-def _spelled(text: str) -> str:
-    """Return names of hyperparameters, models and sizes as people write them."""
-    text = re.sub(r"\bsizes \d+(-\d+)+", lambda found: found[0].replace("-", ", "), text)
-    words: list[str] = []
-    before = ""
-    for word in text.split():
-        name, is_pair, value = word.partition("=")
-        pair = bool(is_pair and name and value)
-        model = _model(word)
-        kind = "pair" if pair else "model" if model != word else ""
-        if (before, kind) in {("pair", "pair"), ("pair", "model"), ("model", "pair")}:
-            words[-1] += ","  # what follows belongs to the same cell
-        other = _METRICS.get(word, _TIMES if word == "x" else word.replace("_", " "))
-        words.append({"pair": f"{heading(name).lower()} {value}", "model": model}.get(kind, other))
-        before = kind
-    return " ".join(words)
-
-
-def _model(word: str) -> str:
-    """Return a model's name as tables have it, any other word as it is."""
-    return values_of(Row({"model": word}, 0, {}), ["model"])[0]

@@ -12,7 +12,7 @@ from ec_sweep.cards import told
 from ec_sweep.errors import printable
 from ec_sweep.inlining import Inline
 from ec_sweep.layouts import Table
-from ec_sweep.markup import Markup, in_lines, lay_out
+from ec_sweep.markup import Markup, lay_out
 from ec_sweep.names import name_of
 from ec_sweep.origins import Origins
 from ec_sweep.report import Report
@@ -203,7 +203,7 @@ def _claims(part: Part, scale: str, sources: Origins) -> Section:
         anchor="conclusions",
         title="The paper's conclusions",
         sections=[
-            Section(anchor=name, title=titles[name], tables=[in_lines(table)])
+            Section(anchor=name, title=titles[name], tables=[table])
             for name, table in laid_out.items()
         ],
     )

@@ -1,5 +1,6 @@
 """The tables that are no grid of cells: classes, pairs compared, conclusions, more scores."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from ec_sweep import published
 from ec_sweep.analysis import Comparison, Selected, label_of
 from ec_sweep.claims import Verdict
+from ec_sweep.evidence import LEVEL, Fact, Value
 from ec_sweep.layouts import (
     Column,
     Table,
@@ -23,6 +25,16 @@ from ec_sweep.report import Report, Row
 _CLASS_HEADINGS = ("All", "1st train", "2nd train", "Valid", "Test")
 
 
+_METRICS = {
+    "test_accuracy": "accuracy",
+    "test_accuracy_best": "accuracy of the best epoch",
+    "test_loss": "loss",
+    "epoch_seconds_median": "training seconds an epoch",
+    "test_seconds_batch1": "seconds for the test set",
+    "parameters": "parameters",
+}
+"""What conclusions are judged by, in words."""
+_TIMES = "\u00d7"
 _EXTENDED = (
     Column("test_accuracy", "ACC"),
     Column("test_mcc", "MCC"),
@@ -241,7 +253,63 @@ def claims_table(
         label=f"tab:claims-{scale or 'printed'}",
         notes=notes,
         prose={"Conclusion": 0.25, "Verdict": 0.13, "Numbers": 0.46},
+        lines=[_told(found) for found in verdicts],
     )
+
+
+def _told(verdict: Verdict) -> list[str]:
+    """Return what a verdict rests on as people read it: a summary, and a line a comparison."""
+    told = verdict.told
+    said = [_spelled(text) for text in verdict.said]
+    if not told:
+        return said
+    metrics = {fact.metric for fact in told if fact.metric}
+    of = f" of {_METRICS[next(iter(metrics))]}" if len(metrics) == 1 else ""
+    held, whole = sum(fact.holds for fact in verdict.facts), len(verdict.facts)
+    noun, verb = ("comparison", "holds") if whole == 1 else ("comparisons", "hold")
+    end = ":" if verdict.holds else ". Not these:"
+    lines = [_fact_in_words(fact, named=len(metrics) > 1) for fact in told]
+    return [f"{held} of {whole} {noun}{of} {verb}{end}", *lines, *said]
+
+
+def _fact_in_words(fact: Fact, named: bool) -> str:
+    """Return a comparison with the values before what they are of, and its metric if asked for."""
+    if isinstance(fact.told, str):
+        shown = _spelled(fact.told)
+    else:
+        high, margin, sign, low = fact.told
+        sign = {"<=": "\u2264"}.get(sign, sign)
+        shown = f"{_valued(high)}{margin} {sign} {_valued(low)}"
+    return f"{_METRICS[fact.metric].capitalize()}: {shown}" if named and fact.metric else shown
+
+
+def _valued(value: Value) -> str:
+    if value.name == LEVEL:
+        return value.number
+    return f"{value.number} ({_spelled(value.name.removesuffix(' ='))})"
+
+
+def _spelled(text: str) -> str:
+    """Return names of hyperparameters, models and sizes as people write them."""
+    text = re.sub(r"\bsizes \d+(-\d+)+", lambda found: found[0].replace("-", ", "), text)
+    words: list[str] = []
+    before = ""
+    for word in text.split():
+        name, is_pair, value = word.partition("=")
+        pair = bool(is_pair and name and value)
+        model = _model(word)
+        kind = "pair" if pair else "model" if model != word else ""
+        if (before, kind) in {("pair", "pair"), ("pair", "model"), ("model", "pair")}:
+            words[-1] += ","  # what follows belongs to the same cell
+        other = _METRICS.get(word, _TIMES if word == "x" else word.replace("_", " "))
+        words.append({"pair": f"{heading(name).lower()} {value}", "model": model}.get(kind, other))
+        before = kind
+    return " ".join(words)
+
+
+def _model(word: str) -> str:
+    """Return a model's name as tables have it, any other word as it is."""
+    return values_of(Row({"model": word}, 0, {}), ["model"])[0]
 
 
 def _count(counts: Mapping[str, int], name: str) -> int | None:

@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from PIL import Image
 
 from ec_sweep import layouts, markup, page, pictures, supplement
 from ec_sweep.analysis import Comparison
+from ec_sweep.claims import Verdict
+from ec_sweep.evidence import Fact, Value
 from ec_sweep.layouts import Table
 from ec_sweep.origins import Origins
 from ec_sweep.report import Report, Row
@@ -428,15 +430,24 @@ def test_long_tables_say_what_they_leave_out() -> None:
 def test_numbers_of_conclusions_are_told_a_line_each() -> None:
     """With names of hyperparameters and models as words; what is no comparison stays a sentence."""
 
-    def told(numbers: str) -> tuple[str, list[str]]:
-        table = Table(["Claim"], [("1",)], ["Numbers"], [[numbers]], "", "", [], prose={"a": 1})
-        cell = markup.in_lines(markup.lay_out("t", table, Origins({}, ""))).body[0].cells[-1]
+    def value(metric: str, name: str, mean: float) -> Value:
+        return Value(metric, name, mean, None)
+
+    def told(*facts: Fact, said: Sequence[str] = ()) -> tuple[str, list[str]]:
+        holds = all(fact.holds for fact in facts) if facts else None
+        table = supplement.claims_table([Verdict("1", "text", holds, said, facts)], "demo")
+        cell = markup.lay_out("t", table, Origins({}, "")).body[0].cells[-1]
         return cell.text, list(cell.lines)
 
+    accuracy, loss = "test_accuracy", "test_loss"
+    depth = value(accuracy, "lstm units=20 depth=4", 0.6225)
+    other = value(accuracy, "gru units=20 depth=4", 0.6797)
+    sizes = value(accuracy, "sizes 2-4 at 0.01", 0.5)
     assert told(
-        "1 of 3 comparisons hold; test_accuracy: lstm units=20 depth=4 0.6225 <= gru units=20 "
-        "depth=4 0.6797; test_accuracy: sizes 2-4 at 0.01 0.5 + 0.01 <= level 0.8; left out, "
-        "without a result: gru units=20 depth=5"
+        depth.over(other),
+        other.over(depth),
+        *sizes.near(0.8, 0.01)[:1],
+        said=["left out, without a result: gru units=20 depth=5"],
     ) == (
         "1 of 3 comparisons of accuracy hold. Not these:",
         [
@@ -445,17 +456,19 @@ def test_numbers_of_conclusions_are_told_a_line_each() -> None:
             "left out, without a result: GRU, units 20, depth 5",
         ],
     )
+    complex_cnn = value(loss, "complex-cnn", 0.58667).times(0.9)
+    less = value(accuracy, "dataset=ec37 cnn-lstm less dataset=ec37 cnn-gru", 0.02)
     assert told(
-        "2 of 2 comparisons hold; test_loss: 0.9 x complex-cnn = 0.528 > lstm 0.4798; "
-        "test_accuracy: dataset=ec37 cnn-lstm less dataset=ec37 cnn-gru 0.02 > level -1e-05"
+        complex_cnn.over(value(loss, "lstm", 0.4798)), less.over(value(accuracy, "level", -1e-5))
     ) == (
         "2 of 2 comparisons hold:",
         [
-            "Loss: 0.528 (0.9 \u00d7 Complex CNN) > 0.4798 (LSTM)",
+            "Loss: 0.528 (0.9 × Complex CNN) > 0.4798 (LSTM)",
             "Accuracy: 0.02 (dataset ec37, CNN-LSTM less dataset ec37, CNN-GRU) > -1e-05",
         ],
     )
-    assert told("rnn-units (not run): no rows") == ("rnn-units (not run): no rows", [])
+    undecided = "rnn-units (not run): no rows"
+    assert told(said=[undecided]) == (undecided, [])
 
 
 @pytest.mark.parametrize(
