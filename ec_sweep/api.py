@@ -135,12 +135,11 @@ class Study:
         _check_one_of("save_models", save_models, ("best", "all", "none"))
         _check_thread()
         asked = options.running_options(
-            workers=workers, threads=threads_per_worker, gpu_share=str(gpu_share),
+            workers=workers, threads=threads_per_worker, gpu_share=gpu_share,
             executor=executor, address=address or os.environ.get("RAY_ADDRESS"),
-            gpus=gpus_per_trial, memory=None if memory_per_trial is None else str(memory_per_trial),
+            gpus=gpus_per_trial, memory=memory_per_trial,
             artifacts=artifacts or os.environ.get("ECSWEEP_ARTIFACTS"), retry_failed=retry_failed,
-            checkpoint_every=str(checkpoint_every),
-            timeout=None if trial_timeout is None else str(trial_timeout), silence=str(silence),
+            checkpoint_every=checkpoint_every, timeout=trial_timeout, silence=silence,
             save_models=save_models, wait=Voice().say if wait else None,
         )  # fmt: skip
         place, _ = self._place()
@@ -243,7 +242,7 @@ class Study:
         from ec_sweep import cancelling
 
         place, _ = self._place()
-        patience = options.seconds("timeout", str(timeout))
+        patience = options.seconds("timeout", timeout)
         name = f"{self.name}@{self._scale}"
         end = cancelling.cancel(place, name, patience, print)
         return end is None or end.stopped

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from ec_sweep import building, datasets, hints
 from ec_sweep.datasets import Dataset
-from ec_sweep.errors import EcsweepError
+from ec_sweep.errors import EcsweepError, plural
 from ec_sweep.models import MODELS
 from ec_sweep.paths import Home
 from ec_sweep.recipes import RECIPES
@@ -40,8 +40,10 @@ def find(
 def _problem(cell: Cell, dataset: Dataset) -> str | None:
     """Return why a cell cannot be trained on a dataset, ``None`` when it can."""
     hp = cell.hyperparameters
-    whole = replace(hp, train_size=dataset.sizes(hp.train_size)["train"])
-    return dataset.check(hp.length, hp.train_size) or MODELS[cell.model].check(whole)
+    problem = dataset.check(hp.length, hp.train_size)
+    if problem or hp.train_size is not None:  # by which its model has been checked already
+        return problem
+    return MODELS[cell.model].check(replace(hp, train_size=dataset.card["sizes"]["train"]))
 
 
 def check_built(missing: Sequence[Data], scale: str) -> None:
@@ -78,8 +80,7 @@ def in_words(found: Mapping[Data, Dataset], cells: Sequence[Cell]) -> str:
         lengths = " or ".join(map(str, sorted({hp.length for hp in some})))
         shared = f"dataset {data[0]} from {dataset.card['source']}", f"length {lengths}"
         parts.setdefault(shared, {})[_split(dataset)] = " or ".join(
-            f"{train:,} training, {valid:,} validation and {test:,} test "
-            f"sequence{'s' * (test != 1)}"
+            f"{train:,} training, {valid:,} validation and {test:,} test {plural('sequence', test)}"
             for train, valid, test in sizes
         )
     return "; ".join(

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import TypeAlias
 
 from ec_sweep import published
-from ec_sweep.errors import EcsweepError
+from ec_sweep.errors import EcsweepError, plural
 from ec_sweep.evidence import (
     ACCURACY,
     CNNS,
@@ -344,6 +344,6 @@ def _shares(counts: _Counts, columns: Mapping[str, _Counts]) -> Verdict:
     found = share_outliers(counts, columns)
     drawn = "{0.name} in {0.column}: {0.count} drawn, {0.expected:.1f} expected, z {0.z:.2f}"
     told = [drawn.format(outlier) for outlier in found]
-    outliers = f"{len(told)} outlier{'s' * (len(told) != 1)}"
+    outliers = f"{len(told)} {plural('outlier', len(told))}"
     numbers = f"{outliers} in {len(counts)} classes x {len(columns)} columns"
     return Verdict("T1", text, not told, [numbers, *told])

@@ -15,7 +15,7 @@ from ec_sweep.cli_init import write_files
 from ec_sweep.cli_predict import classify_sequences
 from ec_sweep.cli_report import write_reports
 from ec_sweep.cli_study import run_studies
-from ec_sweep.errors import EcsweepError, ExitCode, StudyStoppedError
+from ec_sweep.errors import EcsweepError, ExitCode, StudyStoppedError, plural
 from ec_sweep.messages import complain, of_usage, say_data, say_lost, say_request
 from ec_sweep.options import (
     HERE,
@@ -244,7 +244,7 @@ def forget_cells(
             typer.echo(f"There is nothing to forget of {what}.")
         return
     question = (
-        f"Forget {what}, {attempts} attempt{'s' * (attempts != 1)}? Models and checkpoints go for "
+        f"Forget {what}, {attempts} {plural('attempt', attempts)}? Models and checkpoints go for "
         "good, and the next study trains anew."
     )
     if not yes and not _confirmed(question):

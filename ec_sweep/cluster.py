@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from ec_sweep.errors import EcsweepError, first_line
+from ec_sweep.errors import EcsweepError, first_line, plural
 from ec_sweep.sharing import GPU_THREADS, UNMEASURED
 
 NAMESPACE = "ecsweep"
@@ -29,7 +29,7 @@ class Share:
 
     def __str__(self) -> str:
         gpus = f", {self.gpus:g} GPU" if self.gpus else ""
-        return f"{self.cpus} CPU{'s' * (self.cpus > 1)}{gpus} and {self.memory / 1e9:.1f} GB"
+        return f"{self.cpus} {plural('CPU', self.cpus)}{gpus} and {self.memory / 1e9:.1f} GB"
 
 
 @dataclass(frozen=True)

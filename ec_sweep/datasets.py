@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ec_sweep import cards, hints
-from ec_sweep.errors import EcsweepError, nearest
+from ec_sweep.errors import EcsweepError, nearest, plural
 from ec_sweep.paths import Home, file_digest, packed
 from ec_sweep.recipes import RECIPES
 from ec_sweep.splits import PARTS
@@ -90,11 +90,11 @@ class Dataset:
     def check(self, length: int, train_size: int | None) -> str | None:
         """Return why a cell cannot be trained on this dataset, ``None`` when it can."""
         if length > self.length:
-            residues = f"{self.length} residue{'s' * (self.length != 1)}"
+            residues = f"{self.length} {plural('residue', self.length)}"
             return f"length {length} is larger than the {residues} of {self.name}"
         largest = self.card["sizes"]["train"]
         if train_size is not None and train_size > largest:
-            sequences = f"{largest} sequence{'s' * (largest != 1)}"
+            sequences = f"{largest} {plural('sequence', largest)}"
             return f"train_size {train_size} is larger than the {sequences} of {self.name}"
         classes = len(self.card["classes"])
         smallest = min(self.card["sizes"].values())

@@ -9,7 +9,7 @@ import numpy as np
 
 from ec_sweep import clustering, splits
 from ec_sweep.datasets import SEED
-from ec_sweep.errors import EcsweepError
+from ec_sweep.errors import EcsweepError, plural
 from ec_sweep.labelling import Array, Proteins
 from ec_sweep.recipes import Drawing, Recipe
 from ec_sweep.sources import Rows, Source, groups_of
@@ -200,7 +200,7 @@ def _drawn(
     size = drawing.size(number, len(members)) if drawing else len(members)
     if not 1 <= size <= len(members):
         raise EcsweepError(
-            f"{source.name}: {size} sequence{'s' * (size != 1)} cannot be drawn from the "
+            f"{source.name}: {size} {plural('sequence', size)} cannot be drawn from the "
             f"{len(members)} of {PARTS[number]}."
         )
     drawn = _draw(accessions, members, size)

@@ -83,7 +83,7 @@ def _examine_study(found: Examination, place: Place, name: str, deep: bool) -> N
         raise
     except EcsweepError as error:  # the others are looked at all the same
         where, remedy = str(place.home.root), "See what it says, then examine again."
-        found.take(iter([Finding("study", name, where, str(error), remedy, None)]))
+        found.take([Finding("study", name, where, str(error), remedy)])
     if not found.fix and holder_of(place.home, name, place.storage):  # it began meanwhile
         del found.findings[before:]
         found.left_alone.append(name)

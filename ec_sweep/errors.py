@@ -58,6 +58,11 @@ def first_line(error: BaseException) -> str:
     return lines[0].strip()[:300] if lines else type(error).__name__
 
 
+def plural(noun: str, count: float) -> str:
+    """Return a noun as it follows a number: ``1 cell``, ``2 cells``, ``0 classes``."""
+    return noun if count == 1 else f"{noun}{'es' if noun.endswith('s') else 's'}"
+
+
 def printable(text: str, keep: str = "") -> str:
     """Return a text of others with escapes for what could rule a terminal or break a line."""
     return "".join(

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ec_sweep import ec
 from ec_sweep.datasets import LONGEST, SHORTEST
-from ec_sweep.errors import EcsweepError
+from ec_sweep.errors import EcsweepError, plural
 from ec_sweep.recipes import Label, Recipe
 from ec_sweep.records import numbers_of
 from ec_sweep.sources import Rows, Source
@@ -129,7 +129,7 @@ def _classes(
         else:
             classes.append(name)
     if len(classes) < 2:
-        large = f"{len(classes)} class{'es' * (len(classes) != 1)}"
+        large = f"{len(classes)} {plural('class', len(classes))}"
         raise EcsweepError(
             f"{source.name}: has {large} with at least {recipe.smallest_class} "
             f"proteins of {SHORTEST}-{LONGEST} residues; a dataset needs two. "

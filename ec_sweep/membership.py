@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ec_sweep import cluster
 from ec_sweep.cluster import Node, Share
-from ec_sweep.errors import EcsweepError
+from ec_sweep.errors import EcsweepError, plural
 from ec_sweep.locations import Location
 
 _TICK = 0.2
@@ -150,7 +150,7 @@ class Membership:
 
     @property
     def _side_by_side(self) -> str:
-        return f"{self.slots} trial{'s' * (self.slots != 1)} side by side"
+        return f"{self.slots} {plural('trial', self.slots)} side by side"
 
     def review(self, *, at_once: bool = False) -> bool:
         """Look at the nodes when it is time; returns whether that was done. Says what changed."""

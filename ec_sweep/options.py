@@ -187,14 +187,17 @@ def check_range(option: str, value: int | None, highest: int, lowest: int = 1) -
         raise EcsweepError(f"{option} must be from {lowest} to {highest}. Received: {value}.")
 
 
-def sharing(workers: int | None, threads: int | None, gpu_share: str, executor: str) -> "Asked":
+def sharing(
+    workers: int | None, threads: int | None, gpu_share: int | str, executor: str
+) -> "Asked":
     """Return what is asked for about workers; what this machine cannot give is an error."""
     from ec_sweep.machine import visible_gpus
     from ec_sweep.sharing import Asked
 
     check_range("--workers", workers, 1024)
     check_range("--threads-per-worker", threads, 1024)
-    share = None if gpu_share == "auto" else int(gpu_share) if gpu_share.isdecimal() else 0
+    said = str(gpu_share)
+    share = None if said == "auto" else int(said) if said.isdecimal() else 0
     if share is not None and not 1 <= share <= 64:
         raise EcsweepError(
             f"--gpu-share must be auto or a whole number from 1 to 64. Received: {gpu_share!r:.80}."
@@ -212,16 +215,16 @@ def running_options(
     *,
     workers: int | None,
     threads: int | None,
-    gpu_share: str,
+    gpu_share: int | str,
     executor: str,
     address: str | None,
     gpus: float | None,
-    memory: str | None,
+    memory: int | str | None,
     artifacts: str | None,
     retry_failed: bool,
-    checkpoint_every: str,
-    timeout: str | None,
-    silence: str,
+    checkpoint_every: float | str,
+    timeout: float | str | None,
+    silence: float | str,
     save_models: "Keep",
     wait: Callable[[str], None] | None,
 ) -> "Options":
@@ -244,7 +247,7 @@ def on_cluster(
     executor: str,
     address: str | None,
     gpus: float | None,
-    memory: str | None,
+    memory: int | str | None,
     artifacts: str | None,
     shared: "Asked",
 ) -> "Wanted":
@@ -275,8 +278,9 @@ def on_cluster(
     return Wanted(address, shared.threads, gpus, size, shared.workers)
 
 
-def _bytes(option: str, text: str) -> int:
+def _bytes(option: str, value: int | str) -> int:
     """Return a size given as 800M, 4G or in bytes."""
+    text = str(value)
     number, unit = (
         (text[:-1], text[-1].upper()) if text[-1:].upper() in {*_SIZES} - {""} else (text, "")
     )
@@ -289,8 +293,9 @@ def _bytes(option: str, text: str) -> int:
     return found
 
 
-def seconds(option: str, text: str) -> float:
+def seconds(option: str, value: float | str) -> float:
     """Return a time given as 90, 90s, 30m, 2h or 1d in seconds."""
+    text = str(value)
     number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
     try:
         found = float(number) * _UNITS[unit]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
+from ec_sweep.errors import plural
 from ec_sweep.estimates import Estimate, Part
 from ec_sweep.plan import size
 from ec_sweep.progress import duration
@@ -52,12 +53,12 @@ def _time(found: Estimate) -> Iterator[str]:
 def _cells(parts: Sequence[Part]) -> str:
     count = math.fsum(part.cells for part in parts)
     whole = max(1, round(count))
-    return f"{whole:,} cell{'s' * (whole != 1)}"
+    return f"{whole:,} {plural('cell', whole)}"
 
 
 def _basis(part: Part) -> str:
     """Say from what a time is taken, and what makes it less sure."""
-    cells = f"{part.runs:,} earlier cell{'s' * (part.runs != 1)} of {part.model}"
+    cells = f"{part.runs:,} {plural('earlier cell', part.runs)} of {part.model}"
     if part.certainty == "scaled":
         other = f"{cells} of other {' and '.join(part.unlike)}"
         by = f" {part.times:,.1f}-fold" if abs(part.times - 1) > 0.05 else ""

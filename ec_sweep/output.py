@@ -16,7 +16,7 @@ from ec_sweep.cards import shown, told
 from ec_sweep.databases import masked
 from ec_sweep.describing import axis_in_words, counts
 from ec_sweep.ec import EcNumber
-from ec_sweep.errors import printable
+from ec_sweep.errors import plural, printable
 from ec_sweep.layouts import Table
 from ec_sweep.mlflow_store import is_local, tracking_uri
 from ec_sweep.paths import Home
@@ -114,7 +114,7 @@ def print_cells(found: StudyStatus) -> None:
     headings = {"cell": "CELL", "state": "STATE", "attempts": "ATTEMPTS", "what": "WHAT"}
     print_columns([headings | {"failure": ""}, *rows], [*headings, "failure"])
     states = counts(found)
-    cells = f"{len(found.cells)} cell{'s' * (len(found.cells) != 1)}"
+    cells = f"{len(found.cells)} {plural('cell', len(found.cells))}"
     typer.echo(f"{resolved.name}: {cells}{f': {states}' if states else ''}.")
     if resolved.sampled:
         typer.echo(drawing_in_words(resolved.sampled, len(found.cells)))
@@ -186,8 +186,8 @@ def _has_width() -> bool:
 
 def _file_in_words(file: dict[str, Any]) -> str:
     """Return what a card says of a file that was read, less its checksum."""
-    several = "s" * (file["records"] != 1)
-    words = f"{file['file']}: {file['format']}, {file['records']:,} record{several}"
+    records = f"{file['records']:,} {plural('record', file['records'])}"
+    words = f"{file['file']}: {file['format']}, {records}"
     if file["dropped"]:
         words += f", of them dropped: {told(file['dropped'])}"
     if fetched := file.get("fetched"):
@@ -239,7 +239,7 @@ def print_end(found: StudyStatus, table: Table, files: Sequence[Path], home: Hom
     failed = found.count("failed")
     if failed:
         say(
-            f"{failed} cell{'s' * (failed != 1)} failed. Reasons: {hints.on('status', name)}; "
+            f"{failed} {plural('cell', failed)} failed. Reasons: {hints.on('status', name)}; "
             f"again: {hints.on('study', name, '--retry-failed')}"
         )
     print_files("Tables", files)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ec_sweep.attempts import Result
-from ec_sweep.errors import printable
+from ec_sweep.errors import plural, printable
 from ec_sweep.spec import Cell
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ class LiveProgress(Progress):
     def summary(self) -> None:
         """Say how many cells were ended, and how long it took."""
         if self._finished:
-            self.note(f"{self._finished} cell{'s' * (self._finished != 1)} in {self._elapsed()}")
+            self.note(f"{self._finished} {plural('cell', self._finished)} in {self._elapsed()}")
 
     def _render(self) -> "RenderableType":
         from rich.console import Group

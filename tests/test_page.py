@@ -463,7 +463,7 @@ def test_numbers_of_conclusions_are_told_a_line_each() -> None:
     ) == (
         "2 of 2 comparisons hold:",
         [
-            "Loss: 0.528 (0.9 × Complex CNN) > 0.4798 (LSTM)",
+            "Loss: 0.528 (0.9 \u00d7 Complex CNN) > 0.4798 (LSTM)",
             "Accuracy: 0.02 (dataset ec37, CNN-LSTM less dataset ec37, CNN-GRU) > -1e-05",
         ],
     )
