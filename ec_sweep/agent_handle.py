@@ -38,6 +38,8 @@ class AgentHandle:
     """A reference to what it says next."""
     arrived: int = 0
     """Things said that have arrived."""
+    told: int = 0
+    """Tasks and orders that it was sent."""
     node: str | None = None
     """The ID of its node, once it has said it."""
     began: bool = False
@@ -53,7 +55,7 @@ class AgentHandle:
         """Send a task; of its dataset go references to ``arrays`` in the object store."""
         self.task, self.kind = task, kind(task.model, task.hyperparameters)
         self.began = self.progress = False
-        self.actor.take.remote(Assignment(task, task.dataset.name, arrays))
+        self._tell(Assignment(task, task.dataset.name, arrays))
         self.listen()
 
     def listen(self) -> None:
@@ -62,7 +64,11 @@ class AgentHandle:
 
     def order(self, order: AgentOrder) -> None:
         """Send an order for the trial under way."""
-        self.actor.order.remote(order)
+        self._tell(order)
+
+    def _tell(self, what: Assignment | AgentOrder) -> None:
+        self.told += 1
+        self.actor.hear.options(max_task_retries=-1).remote(self.told, what)
 
     def heard(
         self, said: Said, name: Callable[[str], str], location: Location | None

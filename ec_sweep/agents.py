@@ -92,6 +92,10 @@ class Agent:
         self._location = Location(post.location, post.study) if post.location else None
         self._files = NodeFiles(post.name)
         self._orders: queue.SimpleQueue[Assignment | AgentOrder] = queue.SimpleQueue()
+        self._heard = 0
+        """The number of what was told last and in turn."""
+        self._early: dict[int, Assignment | AgentOrder] = {}
+        self._turn = threading.Lock()
         self._said: list[Said] = []
         self._arrived = 0
         """How many things said before those in `_said` the driver has."""
@@ -100,13 +104,18 @@ class Agent:
         self._leaving = False
         threading.Thread(target=self._serve, daemon=True).start()
 
-    def take(self, assignment: Assignment) -> None:
-        """Begin a trial."""
-        self._orders.put(assignment)
+    def hear(self, number: int, told: Assignment | AgentOrder) -> None:
+        """Begin a trial, or pass an order on to the one under way.
 
-    def order(self, order: AgentOrder) -> None:
-        """Pass an order on to the trial under way."""
-        self._orders.put(order)
+        Calls of an actor that serves several at once overtake each other, and are made again where
+        a network fails: a ``number`` from 1 brings each into its turn, once.
+        """
+        with self._turn:
+            if number > self._heard:
+                self._early[number] = told
+            while self._heard + 1 in self._early:
+                self._heard += 1
+                self._orders.put(self._early.pop(self._heard))
 
     def said(self, arrived: int, wait: float) -> list[Said]:
         """Return what has been said after the first ``arrived`` things; waits for some.

@@ -1,15 +1,20 @@
 """What fits on the nodes of a cluster, and what is told of them; Ray itself: test_ray.py."""
 
+import tempfile
 import threading
+from pathlib import Path
+from typing import cast
 
 import pytest
 
 from ec_sweep import cluster
+from ec_sweep.agents import Agent, AgentOrder, Assignment, Post
 from ec_sweep.cluster import Node, Share
 from ec_sweep.errors import EcsweepError
 from ec_sweep.membership import Membership, Wanted
 from ec_sweep.places import by_node
 from ec_sweep.stored import TrackedRun
+from ec_sweep.versions import code_version
 
 GB = 10**9
 
@@ -49,6 +54,22 @@ def test_the_cluster_is_reached_when_nothing_else_imports(monkeypatch: pytest.Mo
     found.settle()
     assert reached.is_set()
     assert found.slots == 8
+
+
+def test_what_an_agent_is_told_has_its_turn_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Ray's calls overtake each other and are made again: no stop comes before its trial."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(Agent, "_serve", lambda _: None)  # nobody takes what is heard
+    agent = Agent(Post("agent", "study@demo", 1, 0, False, 60, None, code_version(), {}))
+    first, second = (cast("Assignment", name) for name in ("first", "second"))
+    turns: list[Assignment | AgentOrder] = [first, "stop", second, "prune"]
+    for number in (2, 1, 2, 1, 4, 3, 3):
+        agent.hear(number, turns[number - 1])
+    assert [agent._orders.get_nowait() for _ in turns] == turns
+    assert agent._orders.empty()
+    agent.close()
 
 
 @pytest.mark.parametrize(
