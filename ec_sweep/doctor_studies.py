@@ -16,7 +16,7 @@ from ec_sweep.doctor_tracking import Runs, experiment
 from ec_sweep.errors import EcsweepError
 from ec_sweep.experiments import find_writable
 from ec_sweep.findings import Finding
-from ec_sweep.ledger import DONE, Attempt, Ledger, state_of
+from ec_sweep.ledger import Attempt, Ledger, state_of
 from ec_sweep.ledger_store import find_ledger, open_ledger
 from ec_sweep.mlflow_store import connect, is_local
 from ec_sweep.paths import DAMAGED
@@ -311,9 +311,10 @@ class _Study:
     def _checkpoints(self) -> Iterator[Finding]:
         """Look for checkpoints of cells that do not go on from them."""
         for path in sorted(self._home.checkpoints(self._name).glob("*.npz")):
-            state = state_of(self._attempts.get(path.stem, []))
-            if path.name.startswith(".") or state not in DONE | {"waiting"}:
+            attempts = self._attempts.get(path.stem, [])
+            if path.name.startswith(".") or (attempts and attempts[-1].goes_on):
                 continue
+            state = state_of(attempts)
             yield self._finding(
                 "checkpoint",
                 str(path),

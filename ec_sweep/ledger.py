@@ -47,6 +47,12 @@ class Attempt:
     point: Mapping[str, Any] | None = None
     """The value of each axis, as JSON holds it; only of a cell that a sampler drew."""
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether its cell's checkpoint is for it or the next attempt to go on from."""
+        lost = self.failure == "lost"  # too often: that says nothing of the cell
+        return self.state in ("running", "interrupted") or (self.state == "not_available" and lost)
+
 
 def state_of(attempts: Sequence[Attempt]) -> State:
     """Return a cell's state: that of its last attempt."""
@@ -57,11 +63,11 @@ def lost_in_a_row(attempts: Sequence[Attempt]) -> int:
     """Count the workers that a cell has lost since it last got further or ended by itself."""
     count = furthest = 0
     for attempt in attempts:
-        if attempt.state != "interrupted":
-            count = furthest = 0  # its checkpoint is gone
-        elif attempt.reached > furthest:
-            count, furthest = 0, attempt.reached
-        count += attempt.failure == "lost"
+        ended = attempt.state != "interrupted"
+        if ended or attempt.reached > furthest:
+            count = 0
+        furthest = max(furthest, attempt.reached) if attempt.goes_on else 0  # is there one?
+        count += attempt.failure == "lost" and not ended
     return count
 
 

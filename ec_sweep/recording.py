@@ -9,7 +9,7 @@ from dataclasses import replace
 from ec_sweep import checkpoints, hints
 from ec_sweep.attempts import AttemptFolder, Result, now
 from ec_sweep.errors import EcsweepError
-from ec_sweep.ledger import Attempt, Ledger, state_of
+from ec_sweep.ledger import Attempt, Ledger
 from ec_sweep.locations import Location
 from ec_sweep.paths import Home
 from ec_sweep.tracking import Tracker
@@ -48,9 +48,7 @@ class Recorder:
         self._tracker.finish(attempt.run_id, result, folder)
         if result.outcome == "complete":
             self._tracker.models.record(attempt.run_id, folder)
-        self._ledger.finish(attempt.number, result, attempt.reached)
-        self._remove_files(attempt, over=result.outcome != "interrupted")
-        self._remove_remote(attempt, result)
+        self._end(attempt, result)
         return result
 
     def record_remains(self, attempt: Attempt) -> Result:
@@ -65,9 +63,7 @@ class Recorder:
             if result is None:
                 result = Result("interrupted", now())
             else:  # recorded in MLflow already; only the trial was not told
-                self._ledger.finish(attempt.number, result, attempt.reached)
-                self._remove_files(attempt, over=True)
-                self._remove_remote(attempt, result)
+                self._end(attempt, result)
                 return result
         if events:
             self._tracker.log(attempt.run_id, events)
@@ -92,8 +88,7 @@ class Recorder:
                     self._check_orphan(attempt, self._folder(attempt.run_id))
                     self.record_remains(attempt)
                 else:  # it may have died between telling the trial and this
-                    last = attempt == attempts[-1]
-                    self._remove_files(attempt, over=last and attempt.state != "interrupted")
+                    self._remove_files(attempt, last=attempt == attempts[-1])
         if self._location:
             self._location.tidy(living, _unfinished(self._ledger.attempts()))
         if forgotten := self._ledger.forgotten_runs():
@@ -111,18 +106,21 @@ class Recorder:
                 )
             self._tracker.finish(run_id, Result("interrupted", now()), folder)
 
-    def _remove_files(self, attempt: Attempt, over: bool) -> None:
-        """Delete an attempt's folder, and the cell's checkpoint where the cell is done with."""
-        self._folder(attempt.run_id).remove()
-        if over:
-            checkpoints.remove(self._home.checkpoint(self._study, attempt.cell))
+    def _end(self, attempt: Attempt, result: Result) -> None:
+        """Tell the trial, then delete what is no longer needed of the attempt's files."""
+        self._ledger.finish(attempt.number, result, attempt.reached)
+        ended = replace(attempt, state=result.outcome, failure=result.failure)
+        self._remove_files(ended, last=True)
+        if self._location and ended.state == "complete":  # others leave nothing there
+            self._location.remove_attempt(ended.run_id)
+        if self._location and not ended.goes_on:
+            self._location.remove_checkpoint(ended.cell)
 
-    def _remove_remote(self, attempt: Attempt, result: Result) -> None:
-        """Delete what an attempt has in the location, and no longer needs."""
-        if self._location and result.outcome == "complete":  # others leave nothing there
-            self._location.remove_attempt(attempt.run_id)
-        if self._location and result.outcome != "interrupted":
-            self._location.remove_checkpoint(attempt.cell)
+    def _remove_files(self, attempt: Attempt, last: bool) -> None:
+        """Delete an attempt's folder, and the cell's checkpoint where nothing goes on from it."""
+        self._folder(attempt.run_id).remove()
+        if last and not attempt.goes_on:
+            checkpoints.remove(self._home.checkpoint(self._study, attempt.cell))
 
     def _check_orphan(self, attempt: Attempt, folder: AttemptFolder) -> None:
         """Wait for a worker that outlives its driver; give up with an error."""
@@ -139,7 +137,7 @@ class Recorder:
 
 def _unfinished(attempts: Mapping[str, Sequence[Attempt]]) -> set[str]:
     """Return the cells that a checkpoint is kept for."""
-    return {cell for cell, own in attempts.items() if state_of(own) in ("running", "interrupted")}
+    return {cell for cell, own in attempts.items() if own and own[-1].goes_on}
 
 
 def remove_logs(home: Home, study: str) -> None:

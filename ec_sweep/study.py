@@ -17,7 +17,7 @@ from ec_sweep.attempts import AttemptFolder, Event, Limits, Result, Task
 from ec_sweep.display import Display
 from ec_sweep.errors import EcsweepError, StudyStoppedError
 from ec_sweep.executors import Executor, Message
-from ec_sweep.ledger import LOST_AT_MOST, Attempt, Ledger, lost_in_a_row, state_of
+from ec_sweep.ledger import LOST_AT_MOST, Attempt, Ledger, lost_in_a_row
 from ec_sweep.locations import Location
 from ec_sweep.models import kind
 from ec_sweep.outages import Outage, UnavailableError
@@ -216,7 +216,7 @@ class Driver:
         """Start an attempt: MLflow run, then Optuna trial, then the worker."""
         history = self._history.get(str(cell.id), [])
         checkpoint = self._home.checkpoint(self._plan.study, str(cell.id))
-        if state_of(history) != "interrupted":  # another home may have ended or forgotten it
+        if not (history and history[-1].goes_on):  # another home may have ended or forgotten it
             checkpoints.remove(checkpoint)
         number = 1 + len(history)
         label = self._plan.label(cell)

@@ -291,6 +291,28 @@ def test_a_lost_worker_is_replaced_and_its_cell_tried_three_times(setup: Setup) 
     setup.check_consistent()
 
 
+def test_a_cell_lost_too_often_goes_on_from_its_checkpoint(setup: Setup) -> None:
+    """That says nothing of the cell: tried again, it loses nothing, and counts losses anew."""
+    endings, found = [LOST] * 5 + [DONE], list[bool]()
+
+    def script(task: Task) -> Result:
+        if task.hyperparameters.filter_size != 2:
+            return DONE
+        assert task.checkpoint
+        found.append(task.checkpoint.exists())
+        task.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        task.checkpoint.write_bytes(b"kept")
+        return endings.pop(0)
+
+    setup.drive(script)
+    assert setup.states() == ["not_available", "complete", "complete", "complete"]
+    setup.drive(script, retry_failed=True)
+    assert setup.states() == ["complete"] * 4
+    assert found == [False, True, True, True, True, True]
+    assert not list(setup.home.checkpoints(NAME).glob("*"))
+    setup.check_consistent()
+
+
 def test_out_of_memory_while_packed_is_tried_once_more_alone(setup: Setup) -> None:
     """Alone it may fit; if not, the cell is not available."""
     setup.drive(by_size({2: [OOM], 3: [OOM, OOM]}), slots=2)
