@@ -84,9 +84,7 @@ def one_hot(tokens: Any) -> Any:
     """
     from keras import ops
 
-    # Padding becomes a 22nd letter that is cut off again: out-of-range tokens fail on PyTorch.
-    letters = ops.minimum(ops.cast(tokens, "int32"), LETTERS)
-    return ops.one_hot(letters, LETTERS + 1)[..., :LETTERS]
+    return ops.one_hot(ops.cast(tokens, "int32"), LETTERS)
 
 
 def cnn(hp: Hyperparameters, classes: int) -> keras.Model:
@@ -185,7 +183,7 @@ def _recurrence(hp: Hyperparameters, kind: str, features: Any, tokens: Any, stri
     """
     from keras import ops
 
-    layer = _recurrent_layer(kind)
+    layer = _fastest(kind)
     # A step counts when its first residue is one.
     steps = ops.less(tokens, LETTERS)[:, ::stride][:, : features.shape[1]]
     from_residues = hp.last_state == "residue"
@@ -199,7 +197,7 @@ def _recurrence(hp: Hyperparameters, kind: str, features: Any, tokens: Any, stri
     return _normalised(hp, features)
 
 
-def _recurrent_layer(kind: str) -> Any:
+def _fastest(kind: str) -> Any:
     """Return Keras' class, or ours where TensorFlow has but a CPU (a GPU has cuDNN)."""
     import keras
 
@@ -207,16 +205,14 @@ def _recurrent_layer(kind: str) -> Any:
         import tensorflow as tf
 
         if not tf.config.get_visible_devices("GPU"):
-            from ec_sweep import recurrence
+            from ec_sweep import cpu_layers
 
-            return getattr(recurrence, kind)
+            return getattr(cpu_layers, kind)
     return getattr(keras.layers, kind)
 
 
 def _normalised(hp: Hyperparameters, features: Any, mask: Any = None) -> Any:
-    from keras import layers
-
-    layer = layers.BatchNormalization(momentum=hp.batch_norm_momentum)
+    layer = _fastest("BatchNormalization")(momentum=hp.batch_norm_momentum)
     # The mask ends here. Keras would hand it on to the next recurrent layer, which it slows
     # and keeps from cuDNN, and which has no need of it: the last state is picked.
     layer.compute_mask = lambda *_: None

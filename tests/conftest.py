@@ -43,7 +43,7 @@ scales: {demo: {length: 40, train_size: 64}, paper: {length: 50, train_size: 64}
 
 LONGEST = (
     "ray", "docs", "main_job", "trial", "chaos", "doctor", "publishing", "browsing", "page",
-    "terminal", "recurrence", "cli", "own_experiments", "postgres", "serving", "notebook", "models",
+    "terminal", "cpu_layers", "cli", "own_experiments", "postgres", "serving", "notebook", "models",
     "executors", "study", "api", "costs", "own_models",
 )  # fmt: skip
 """Files that take minutes: begun last, one would run on while the other processes are idle."""

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 _LARGEST = 1 << 18  # bytes of an order: arguments and environment
-_WITH_KERAS = {"recurrence", "networks", "feeding", "training", "trial"}
+_WITH_KERAS = {"cpu_layers", "networks", "feeding", "training", "trial"}
 _LATE = ("mlflow.store.tracking.sqlalchemy_store", "optuna.storages", "pandas", "alembic.command")
 """What a command imports only as it runs."""
 _OWN_START = ("PYTHON", "LD_", "MALLOC", "GLIBC", "OMP", "OPENBLAS", "MATPLOTLIB")

@@ -8,7 +8,7 @@ import ec_sweep
 PACKAGE = Path(ec_sweep.__file__).parent
 ORDER = """
     errors versions hints machine paths outages direct databases documents documented schemas
-    refusals hyperparameters encoding baselines recurrence models own_building own_models weights
+    refusals hyperparameters encoding baselines cpu_layers models own_building own_models weights
     space cell spec sweep_schema
     ec uniprot fetching
     fields opening enzyme_files names transfers tabular fasta flatfile parquet headers formats
@@ -62,7 +62,7 @@ def test_only_workers_know_keras() -> None:
     for module in ORDER:
         heavy = {name for name in imports(module) if name.split(".")[0] in ("keras", "tensorflow")}
         assert not heavy or module in (
-            "recurrence",
+            "cpu_layers",
             "models",
             "own_building",
             "networks",

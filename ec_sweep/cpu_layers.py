@@ -1,10 +1,10 @@
-"""LSTM and GRU for TensorFlow on a CPU, where Keras' loop over the time steps is slow.
+"""Layers for TensorFlow on a CPU, where Keras' own are slow.
 
-The same layers as Keras', variable for variable and result for result, only their
-way through time is another. LSTM runs in one native operation. GRU, of which
-TensorFlow has none that resets after the product, runs in a loop that holds
-nothing but what depends on the step before; all else stands outside of it as
-few large products, in the gradient as well.
+The same layers as Keras', variable for variable and result for result, only their way
+there is another. Batch normalisation and LSTM run in one native operation. GRU, of which
+TensorFlow has none that resets after the product, runs in a loop that holds nothing but
+what depends on the step before; all else stands outside of it as few large products, in
+the gradient as well.
 """
 
 from collections.abc import Callable
@@ -16,6 +16,28 @@ from keras import layers
 
 _UNROLLED = 8
 """Steps in a turn of the loop at most: a turn has a cost of its own."""
+
+
+@keras.saving.register_keras_serializable("ecsweep")
+class BatchNormalization(layers.BatchNormalization):  # type: ignore[misc] # Keras has no types
+    """Keras' batch normalisation; ``[batch, steps, features]`` without a mask in one operation.
+
+    It only reads and writes memory, and Keras' own formula goes through the features some
+    ten times, its gradient included.
+    """
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Return the normalised inputs; in training move the averages towards the batch's own."""
+        if not training or mask is not None or len(inputs.shape) != 3:
+            return super().call(inputs, training=training, mask=mask)
+        found, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            inputs[:, None], self.gamma.value, self.beta.value, epsilon=self.epsilon
+        )
+        count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:2]), variance.dtype)
+        variance *= (count - 1) / count  # of the batch itself, as Keras averages it
+        for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            average.assign(average * self.momentum + value * (1 - self.momentum))
+        return found[:, 0]
 
 
 @keras.saving.register_keras_serializable("ecsweep")

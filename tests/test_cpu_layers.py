@@ -1,6 +1,7 @@
-"""The recurrent layers for TensorFlow on a CPU against Keras' own."""
+"""The layers for TensorFlow on a CPU against Keras' own."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -13,7 +14,7 @@ from ec_sweep.hyperparameters import Hyperparameters
 from ec_sweep.models import MODELS
 
 tf = pytest.importorskip("tensorflow")
-recurrence = pytest.importorskip("ec_sweep.recurrence")
+cpu_layers = pytest.importorskip("ec_sweep.cpu_layers")
 
 if keras.backend.backend() != "tensorflow":
     pytest.skip("made for TensorFlow", allow_module_level=True)
@@ -36,7 +37,7 @@ def _cleared() -> Iterator[None]:
 def twins(kind: str, width: int, units: int, **options: Any) -> tuple[Any, Any]:
     """Keras' layer and ours, with the same weights of a size at which all gates work."""
     generator = np.random.default_rng(1)
-    plain, own = (getattr(module, kind)(units, **options) for module in (layers, recurrence))
+    plain, own = (getattr(module, kind)(units, **options) for module in (layers, cpu_layers))
     for layer in (plain, own):
         layer.build((None, 7, width))
     weights = [generator.normal(0, 0.3, found.shape) for found in plain.get_weights()]
@@ -45,7 +46,7 @@ def twins(kind: str, width: int, units: int, **options: Any) -> tuple[Any, Any]:
     return plain, own
 
 
-def found_by(layer: Any, inputs: Any) -> list[Any]:
+def found_by(call: Callable[[Any], Any], inputs: Any, layer: Any) -> list[Any]:
     """Outputs, and the gradients of inputs and weights of a loss that weighs each output."""
 
     @tf.function
@@ -53,7 +54,7 @@ def found_by(layer: Any, inputs: Any) -> list[Any]:
         variables = [variable.value for variable in layer.trainable_variables]
         with tf.GradientTape() as tape:
             tape.watch(inputs)
-            outputs = layer(inputs)
+            outputs = call(inputs)
             weights = tf.reshape(tf.cos(tf.range(tf.size(outputs), dtype="float32")), outputs.shape)
             loss = tf.reduce_sum(weights * outputs * outputs)
         return [outputs, *tape.gradient(loss, [inputs, *variables])]
@@ -73,7 +74,9 @@ def test_outputs_and_gradients_are_those_of_keras(
     """Whatever the length (a prime one, too), to rounding: outputs and every gradient."""
     inputs = generator.normal(size=(batch, length, width)).astype("float32")
     plain, own = twins(kind, width, units, return_sequences=sequences)
-    for expected, found in zip(found_by(plain, inputs), found_by(own, inputs), strict=True):
+    for expected, found in zip(
+        found_by(plain, inputs, plain), found_by(own, inputs, own), strict=True
+    ):
         assert found.shape == expected.shape
         assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
 
@@ -90,6 +93,41 @@ def test_states_go_in_and_out_as_in_keras(kind: str, generator: np.random.Genera
         assert np.allclose(expected, found, atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(4, 9, 3), (1, 1, 3), (5, 3)])
+def test_batches_are_normalised_as_by_keras(
+    shape: tuple[int, ...], generator: np.random.Generator
+) -> None:
+    """Outputs, gradients and moving averages in training, outputs with these averages in a test."""
+    inputs = generator.normal(2, 3, shape).astype("float32")
+    weights = [generator.uniform(0.5, 2, shape[-1:]) for _ in range(4)]
+    results = []
+    for module in (layers, cpu_layers):
+        layer = module.BatchNormalization(momentum=0.8)
+        layer.build((None, *shape[1:]))
+        layer.set_weights(weights)
+        found = found_by(functools.partial(layer, training=True), inputs, layer)
+        results.append([*found, *layer.get_weights(), np.asarray(layer(inputs, training=False))])
+    for expected, found in zip(*results, strict=True):
+        assert found.shape == expected.shape
+        assert np.abs(found - expected).max() <= 1e-5 * max(1, np.abs(expected).max())
+    assert not np.allclose(results[0][-2], weights[-1])  # the averages have moved
+
+
+def test_training_normalises_in_one_operation() -> None:
+    """A mask or one vector a sequence is left to Keras, whose formula has many operations."""
+    layer = cpu_layers.BatchNormalization()
+    layer.build((None, 7, 3))
+
+    def operations(**given: Any) -> set[str]:
+        run = tf.function(lambda inputs: layer(inputs, training=True, **given))
+        return {
+            op.type for op in run.get_concrete_function(tf.zeros((2, 7, 3))).graph.get_operations()
+        }
+
+    assert "FusedBatchNormV3" in operations()
+    assert "FusedBatchNormV3" not in operations(mask=np.ones((2, 7), bool))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_mask_is_left_to_keras(kind: str, generator: np.random.Generator) -> None:
     """What is masked does not count, as in Keras."""
@@ -100,7 +138,7 @@ def test_a_mask_is_left_to_keras(kind: str, generator: np.random.Generator) -> N
 
 
 def plain_layers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "_recurrent_layer", lambda kind: getattr(layers, kind))
+    monkeypatch.setattr(models, "_fastest", lambda kind: getattr(layers, kind))
 
 
 def trained(name: str) -> tuple[list[float], keras.Model]:
@@ -121,13 +159,13 @@ def trained(name: str) -> tuple[list[float], keras.Model]:
     return losses, model
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru", "complex-cnn-lstm"])
+@pytest.mark.parametrize("name", ["cnn", "lstm", "gru", "complex-cnn-lstm"])
 def test_training_follows_the_losses_of_keras(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the same seed: the same variables, the same losses, and the learning is real."""
     found, own = trained(name)
     plain_layers(monkeypatch)
     expected, plain = trained(name)
-    assert {type(layer).__module__ for layer in own.layers} >= {"ec_sweep.recurrence"}
+    assert {type(layer).__module__ for layer in own.layers} >= {"ec_sweep.cpu_layers"}
     assert [(v.path, v.shape) for v in own.variables] == [
         (v.path, v.shape) for v in plain.variables
     ]
@@ -139,7 +177,7 @@ def test_training_follows_the_losses_of_keras(name: str, monkeypatch: pytest.Mon
 def test_first_weights_are_those_of_keras(kind: str) -> None:
     """A seed draws the same, whichever layer asks."""
     drawn = []
-    for module in (layers, recurrence):
+    for module in (layers, cpu_layers):
         keras.utils.set_random_seed(3)
         layer = getattr(module, kind)(6)
         layer.build((None, 5, 4))
@@ -151,13 +189,13 @@ def test_first_weights_are_those_of_keras(kind: str) -> None:
 def test_no_mask_goes_from_layer_to_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stacked layer would run slowly behind one, and not in cuDNN."""
     seen = []
-    true = recurrence.LSTM.inner_loop
+    true = cpu_layers.LSTM.inner_loop
 
     def spied(self: Any, **given: Any) -> Any:
         seen.append(given["mask"])
         return true(self, **given)
 
-    monkeypatch.setattr(recurrence.LSTM, "inner_loop", spied)
+    monkeypatch.setattr(cpu_layers.LSTM, "inner_loop", spied)
     trained("lstm")
     assert seen
     assert all(mask is None for mask in seen)
@@ -166,5 +204,6 @@ def test_no_mask_goes_from_layer_to_layer(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_gpu_gets_keras_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     """There cuDNN is faster."""
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda _: ["a GPU"])
-    assert models._recurrent_layer("LSTM") is layers.LSTM
-    assert models._recurrent_layer("GRU") is layers.GRU
+    assert models._fastest("LSTM") is layers.LSTM
+    assert models._fastest("GRU") is layers.GRU
+    assert models._fastest("BatchNormalization") is layers.BatchNormalization
