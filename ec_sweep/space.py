@@ -142,10 +142,16 @@ def choices(name: str, written: object, where: str, key: str) -> tuple[Any, ...]
             f"{where}: {key} is a range, from which a sampler draws; this sweep has none. "
             f"{f'{add}list its values'.capitalize()}."
         )
-    nested = name in hyperparameters.names() and hyperparameters.is_list(name)
-    if not isinstance(written, list) or (
-        nested and written and not any(isinstance(value, list) for value in written)
-    ):
+    if not isinstance(written, list):
+        written = [written]
+    elif written and _is_one_list(name, written):
+        if key == f"grid.{name}" and len(written) > 1:  # more may have been meant than one
+            several = [[value] for value in written]
+            raise EcsweepError(
+                f"{where}: {key} must be a list of lists: {excerpt(several)} for "
+                f"{len(written)} values, {excerpt([written])} for one. "
+                f"Received: {excerpt(written)}."
+            )
         written = [written]
     if not written:
         _check_name(name, where, key)

@@ -1,6 +1,7 @@
 """Sweep files: expansion, identity, overrides and the errors of bad ones."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,15 @@ def test_a_list_valued_axis_lists_lists() -> None:
     """An axis of a hyperparameter that is itself a list varies whole lists."""
     cells = spec.cells(sweep(grid={"hidden": [[8], [8, 4]]}), Request())
     assert points(cells, "hidden") == [((8,),), ((8, 4),)]
+
+
+def test_a_flat_list_of_a_list_valued_axis_is_no_guess() -> None:
+    """Two layers or two values? It is refused in a grid, and one value of an explicit cell."""
+    with pytest.raises(EcsweepError, match=re.escape("[[8], [4]] for 2 values, [[8, 4]] for one")):
+        spec.cells(sweep(grid={"hidden": [8, 4]}), Request())
+    assert points(spec.cells(sweep(grid={"hidden": [8]}), Request()), "hidden") == [((8,),)]
+    explicit = sweep(grid=[{"hidden": [8, 4]}, {"hidden": [8]}])
+    assert points(spec.cells(explicit, Request()), "hidden") == [((8, 4),), ((8,),)]
 
 
 def test_seeds_replicate_cells() -> None:
