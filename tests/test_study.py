@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from ec_sweep import report, sampling, spec
+from ec_sweep import output, report, sampling, spec
 from ec_sweep.attempts import AttemptFolder, Event, Limits, Result, Task
 from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError, StudyStoppedError
@@ -27,6 +27,7 @@ from ec_sweep.locks import study_lock
 from ec_sweep.models import Kind
 from ec_sweep.paths import Home
 from ec_sweep.plan import Plan, cells_to_run
+from ec_sweep.planning import CellStatus, Resolved, StudyStatus
 from ec_sweep.recording import Recorder
 from ec_sweep.sampling import Known, Proposer
 from ec_sweep.study import Driver
@@ -320,6 +321,22 @@ def test_out_of_memory_while_packed_is_tried_once_more_alone(setup: Setup) -> No
     alone = [run for run in setup.tracker.runs() if run.tags["ecsweep.attempt"] == "2"]
     assert [run.tags["ecsweep.concurrency"] for run in alone] == ["1", "1"]
     setup.check_consistent()
+
+
+def test_why_cells_failed_is_told_once_a_reason(
+    setup: Setup, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first line of each reason with its cells; what is complete or waiting has none."""
+    long = replace(OOM, message="too large\nfor this machine")
+    setup.drive(by_size({2: [ERROR], 3: [long], 4: [ERROR]}))
+    history = setup.ledger.attempts()
+    cells = [CellStatus(cell, history[str(cell.id)]) for cell in setup.cells]
+    found = StudyStatus(cast("Resolved", None), cells)
+    output.print_reasons(found, setup.tracker.runs())
+    first, second, third, _ = (str(cell.id) for cell in setup.cells)
+    said = capsys.readouterr()
+    expected = [f"{first}, {third}: ValueError: bad", f"{second}: too large"]
+    assert (said.out + said.err).splitlines() == expected
 
 
 def test_the_same_error_in_three_cells_stops_the_study(setup: Setup) -> None:
