@@ -139,10 +139,8 @@ def compiled(case: Case, xla: bool | str) -> Any:
     """Return the network without its softmax, compiled by Keras: scores have better gradients."""
     import keras
 
-    # Keras' own recurrent layers, where ecsweep has faster ones for this machine.
-    own = unittest.mock.patch.object(
-        models, "_recurrent_layer", lambda kind: getattr(keras.layers, kind), create=True
-    )
+    # Keras' own layers, where ecsweep has faster ones for this machine.
+    own = unittest.mock.patch.object(models, "_fastest", lambda kind: getattr(keras.layers, kind))
     with own:
         network = MODELS[case.model].build(case.hyperparameters, CLASSES)
     trained = keras.Model(network.input, network.layers[-1].input)
