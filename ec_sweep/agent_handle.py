@@ -2,12 +2,13 @@
 
 import contextlib
 import os
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ec_sweep.agents import Agent, AgentOrder, Assignment, Files, Post, Said
+from ec_sweep.agents import Agent, AgentOrder, Assignment, Files, Post, Said, insist
 from ec_sweep.attempts import AttemptFolder, Event, Result, Task, now
 from ec_sweep.cluster import Share
 from ec_sweep.locations import Location
@@ -18,6 +19,8 @@ from ec_sweep.versions import code_version
 
 _PATIENCE = 10.0
 """Seconds after which an agent that has nothing to say answers all the same."""
+_PLACED = 10.0
+"""Seconds in which an agent is there as a rule, if there is room for it."""
 _PASSED_ON = ("KERAS_BACKEND", "TF_ENABLE_ONEDNN_OPTS")
 """Variables of the driver that workers are to have, too."""
 _TOLD_ELSEWHERE = {"events.jsonl", "result.json"}
@@ -42,8 +45,12 @@ class AgentHandle:
     """Tasks and orders that it was sent."""
     node: str | None = None
     """The ID of its node, once it has said it."""
+    given: float = 0.0
+    """When it was sent its task, by the monotonic clock."""
     began: bool = False
     """Whether it has said anything of its task."""
+    worked: bool = False
+    """Whether its worker has."""
     served: int = 0
     """Trials that it has ended."""
     progress: bool = False
@@ -54,9 +61,16 @@ class AgentHandle:
     def give(self, task: Task, arrays: Mapping[str, Any]) -> None:
         """Send a task; of its dataset go references to ``arrays`` in the object store."""
         self.task, self.kind = task, kind(task.model, task.hyperparameters)
-        self.began = self.progress = False
+        self.given = time.monotonic()
+        self.began = self.worked = self.progress = False
         self._tell(Assignment(task, task.dataset.name, arrays))
         self.listen()
+
+    @property
+    def unplaced(self) -> bool:
+        """Whether Ray seems to find no room for it: it has never said anything."""
+        late = time.monotonic() - self.given > _PLACED
+        return self.task is not None and not (self.began or self.served) and late
 
     def listen(self) -> None:
         """Ask for what it says next; what has arrived is confirmed by that."""
@@ -87,6 +101,7 @@ class AgentHandle:
         folder = AttemptFolder(task.folder)
         if isinstance(content, Event):
             self.began = True
+            self.worked = self.worked or "node" not in content.environment
             self.progress = self.progress or bool(content.epoch)
             content = self._with_node(content, name)
             folder.append(content)
@@ -112,7 +127,13 @@ class AgentHandle:
 
 
 def new(
-    study: str, share: Share, location: Location | None, *, deterministic: bool, silence: float
+    study: str,
+    share: Share,
+    location: Location | None,
+    mark: str | None,
+    *,
+    deterministic: bool,
+    silence: float,
 ) -> AgentHandle:
     """Have Ray start an agent wherever there is room; it is named after its study."""
     import ray
@@ -126,6 +147,7 @@ def new(
         deterministic=deterministic,
         silence=silence,
         location=location.url if location else None,
+        mark=mark,
         version=code_version(),
         environment={key: os.environ[key] for key in _PASSED_ON if key in os.environ},
     )
@@ -153,7 +175,8 @@ def _stored(
             write_atomically(folder.path / name, content)
     if result.outcome == "complete" and files is None and location:
         try:
-            if not location.pull_attempt(run_id, folder.path):
+            if not insist(lambda: location.pull_attempt(run_id, folder.path)):
+                location.check_mounted()
                 message = f"what it left is gone from {location.url}"
                 return Result("interrupted", now(), failure="lost", message=message)
         except UnavailableError as error:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from ec_sweep import own_models
 from ec_sweep.attempts import AttemptFolder, Event, Result, Task, now
@@ -28,8 +28,9 @@ from ec_sweep.versions import code_version
 
 _POLL = 0.1
 """Seconds between looks at what the driver wants."""
-_PUSHES = 5
+_TRIES = 5
 """Times that it is tried to reach the location, each after a longer pause, before it is left."""
+_T = TypeVar("_T")
 
 Files = Mapping[str, bytes]
 """What an attempt leaves, by path within its folder."""
@@ -49,6 +50,8 @@ class Post:
     deterministic: bool
     silence: float
     location: str | None
+    mark: str | None
+    """What must be seen in the location: not every folder of that name is the driver's."""
     version: str
     environment: Mapping[str, str]
     """Variables that workers must have as the driver has them, such as ``KERAS_BACKEND``."""
@@ -80,7 +83,8 @@ class Agent:
         """Begin to start the worker.
 
         Raises:
-            EcsweepError: the node has another version of ecsweep, or its files cannot be used.
+            EcsweepError: the node has another version of ecsweep, does not see the driver's
+                location, or its files cannot be used.
         """
         if post.version != code_version():
             raise EcsweepError(
@@ -90,6 +94,8 @@ class Agent:
         os.environ.update(post.environment)
         self._post = post
         self._location = Location(post.location, post.study) if post.location else None
+        if self._location and post.mark:
+            self._check_sight(self._location, post.mark)
         self._files = NodeFiles(post.name)
         self._orders: queue.SimpleQueue[Assignment | AgentOrder] = queue.SimpleQueue()
         self._heard = 0
@@ -103,6 +109,14 @@ class Agent:
         self._assignment: Assignment | None = None
         self._leaving = False
         threading.Thread(target=self._serve, daemon=True).start()
+
+    @staticmethod
+    def _check_sight(location: Location, mark: str) -> None:
+        if not insist(lambda: location.sees(mark)):
+            raise EcsweepError(
+                f"node {socket.gethostname()} does not see what the driver writes to --artifacts "
+                f"{location.url}. Name a place that every node reaches under that name."
+            )
 
     def hear(self, number: int, told: Assignment | AgentOrder) -> None:
         """Begin a trial, or pass an order on to the one under way.
@@ -189,17 +203,17 @@ class Agent:
         node = ray.get_runtime_context().get_node_id()
         self._say(Event(now(), environment={"node": node, **gpu}))
         checkpoint = self._files.checkpoint(cell) if location else None
+        folder = AttemptFolder(self._files.attempt(task.run_id))
         try:
+            folder.create()
             if location and checkpoint:
-                _insist(lambda: location.pull_checkpoint(cell, checkpoint))
+                insist(lambda: location.pull_checkpoint(cell, checkpoint))
             dataset = self._files.dataset(assignment.fingerprint, assignment.arrays, ray.get)
         except Exception as error:  # object stores and file systems have errors of their own
             what = f"{type(error).__name__}: {first_line(error)}"
             message = f"its node could not get what it needs ({what})"
             self._end(Result("interrupted", now(), failure="lost", message=message))
             return
-        folder = AttemptFolder(self._files.attempt(task.run_id))
-        folder.create()
         executor.submit(replace(task, folder=folder.path, dataset=dataset, checkpoint=checkpoint))
 
     def _pass_on(self, message: Message) -> None:
@@ -217,7 +231,7 @@ class Agent:
         assert assignment is not None
         path = self._files.checkpoint(assignment.task.cell)
         try:
-            _insist(lambda: location.push_checkpoint(assignment.task.cell, path))
+            insist(lambda: location.push_checkpoint(assignment.task.cell, path))
         except Exception as error:  # the trial goes on: the next checkpoint may get there
             self._say(Event(now(), environment={"checkpoint_error": first_line(error)}))
             return False
@@ -245,7 +259,7 @@ class Agent:
         if not location:
             return False
         try:
-            _insist(lambda: location.push_attempt(run_id, folder))
+            insist(lambda: location.push_attempt(run_id, folder))
         except Exception:  # it goes to the driver, as without a location: nothing is lost
             return False
         return True
@@ -258,17 +272,14 @@ def _gpus() -> tuple[str, ...]:
     return tuple(map(str, ray.get_runtime_context().get_accelerator_ids().get("GPU", [])))
 
 
-def _insist(action: Callable[[], None]) -> None:
+def insist(action: Callable[[], _T]) -> _T:
     """Do something that a network may fail, again after 1, 2, 4 and 8 s."""
-    for attempt in range(_PUSHES):
+    for attempt in range(_TRIES - 1):
         try:
-            action()
+            return action()
         except Exception:  # whatever the file system makes of an outage
-            if attempt == _PUSHES - 1:
-                raise
             time.sleep(2**attempt)
-        else:
-            return
+    return action()
 
 
 def _contents(folder: Path) -> Files:

@@ -244,7 +244,12 @@ def forget(place: Place, resolved: Resolved, cell: str | None) -> int:
 
 
 def _location(options: Options, study: str, ledger: Ledger) -> Location | None:
-    return Location(options.artifacts, f"{study}-{ledger.key}") if options.artifacts else None
+    if not options.artifacts:
+        return None
+    url = options.artifacts
+    if "://" not in url:  # nodes begin elsewhere than this process
+        url = str(Path(url).expanduser().absolute())
+    return Location(url, f"{study}-{ledger.key}")
 
 
 def _executor(

@@ -15,6 +15,8 @@ from ec_sweep.sharing import GPU_THREADS, UNMEASURED
 
 NAMESPACE = "ecsweep"
 """Of the names of actors."""
+_ANSWERED = 30.0
+"""Seconds that a cluster has to say which nodes it has."""
 _REACHED = 15.0
 """Seconds that a cluster has to take a connection."""
 
@@ -50,7 +52,7 @@ class Node:
             return 0
         fits = [int(self.cpus // share.cpus), int(self.memory // share.memory)]
         if share.gpus:
-            fits.append(int((self.gpus + 1e-6) / share.gpus))
+            fits.append(int(self.gpus) * int((1 + 1e-6) / share.gpus))  # a part is of one card
         return min(fits)
 
 
@@ -76,6 +78,11 @@ def connect(address: str | None) -> None:
         ) from error
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     logging.getLogger("ray").setLevel(logging.ERROR)
+    if ray.is_initialized():
+        raise EcsweepError(
+            "this process is connected to Ray already. Call ray.shutdown() before, or run the "
+            "study in a process of its own."
+        )
     try:
         if address is None:
             ray.init("local", namespace=NAMESPACE, include_dashboard=False, **quiet)
@@ -115,13 +122,14 @@ def nodes() -> list[Node]:
 
     Raises:
         EcsweepError: there, where ecsweep is not installed.
+        TimeoutError: the cluster does not answer.
     """
     import ray
     from ray.util.client import ray as client
 
     if client.is_connected():
         try:
-            return _named(*ray.get(_remote_look().remote()))
+            return _named(*ray.get(_remote_look().remote(), timeout=_ANSWERED))
         except ray.exceptions.RayTaskError as error:  # it cannot be loaded there
             raise EcsweepError(
                 f"the cluster's nodes cannot run ecsweep ({_last_line(error)}). "

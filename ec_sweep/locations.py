@@ -23,6 +23,7 @@ from ec_sweep.errors import EcsweepError, first_line
 from ec_sweep.outages import UnavailableError
 
 RESULT = "result.json"
+_MARK = ".driver-"
 
 
 @dataclass(frozen=True)
@@ -51,19 +52,46 @@ class Location:
             raise EcsweepError(f"--artifacts {self.url} cannot be used ({error}).") from error
         return system, f"{root.rstrip('/')}/{self.study}"
 
-    def check(self) -> None:
-        """Raise an error when nothing can be written there."""
+    def check(self) -> str:
+        """Leave a mark by which an agent sees that its place is this one; returns its name.
+
+        Raises:
+            EcsweepError: nothing can be written there.
+        """
+        mark = f"{_MARK}{uuid.uuid4().hex}"
         try:
             with self._reached() as (system, root):
-                probe = f"{root}/.probe-{uuid.uuid4().hex}"
                 system.makedirs(root, exist_ok=True)
-                system.pipe_file(probe, b"ecsweep")
-                system.rm_file(probe)
+                system.pipe_file(f"{root}/{mark}", b"ecsweep")
+            for name in self._names(""):
+                if name.startswith(_MARK) and name != mark:  # of a driver that was killed
+                    self._remove(name)
         except UnavailableError as error:
             raise EcsweepError(
                 f"{error} Name a folder that this machine and every node of the cluster may "
                 "write to."
             ) from error
+        return mark
+
+    def check_mounted(self) -> None:
+        """Raise an error when a shared folder is away, and not only what was looked for in it.
+
+        Raises:
+            UnavailableError: the study's folder, which `check` has made, is not there.
+        """
+        with self._reached() as (system, root):
+            if "file" in system.protocol:  # object stores have no folders
+                system.info(root)
+
+    def sees(self, mark: str) -> bool:
+        """Say whether a mark is there."""
+        with self._reached() as (system, root):
+            system.invalidate_cache()
+            return _is_there(system, f"{root}/{mark}")
+
+    def remove_mark(self, mark: str) -> None:
+        """Delete a mark."""
+        self._remove(mark)
 
     def push_checkpoint(self, cell: str, path: Path) -> None:
         """Keep a cell's checkpoint; at every instant it is the old one or the new one."""
@@ -73,10 +101,12 @@ class Location:
         """Bring a cell's checkpoint to a file, if there is one."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._reached() as (system, root):
-            try:
-                system.get_file(f"{root}/checkpoints/{cell}.npz", str(path))
-            except FileNotFoundError:
-                path.unlink(missing_ok=True)  # some file systems make it before they look
+            source = f"{root}/checkpoints/{cell}.npz"
+            system.invalidate_cache()
+            if _is_there(system, source):
+                system.get_file(source, str(path))
+                return
+        self.check_mounted()
 
     def remove_checkpoint(self, cell: str) -> None:
         """Delete a cell's checkpoint, if there is one."""
@@ -93,7 +123,7 @@ class Location:
         with self._reached() as (system, root):
             source = f"{root}/attempts/{run_id}"
             system.invalidate_cache()
-            if not system.exists(f"{source}/{RESULT}"):
+            if not _is_there(system, f"{source}/{RESULT}"):
                 return False
             names = [name.removeprefix(source).lstrip("/") for name in system.find(source)]
             for name in sorted(names, key=lambda name: name == RESULT):
@@ -159,3 +189,12 @@ class Location:
             raise UnavailableError(
                 f"--artifacts {self.url} cannot be reached or written to ({first_line(error)})."
             ) from error
+
+
+def _is_there(system: Any, path: str) -> bool:
+    """Say whether a file is there; that it cannot be looked at is an error, unlike `exists`."""
+    try:
+        system.info(path)
+    except FileNotFoundError:
+        return False
+    return True

@@ -51,6 +51,9 @@ class Membership:
         self._signals_are_ours = False
         self._asked = False
         self._connecting = threading.Thread(target=self._connect, daemon=True)
+        self._connected = False
+        self.mark: str | None = None
+        """What agents must see in the location (`Location.check`)."""
         self.nodes: Mapping[str, Node] = {}
         """Those that live, by ID, as last looked at."""
         self.share = Share()
@@ -91,15 +94,18 @@ class Membership:
     @property
     def connected(self) -> bool:
         """Whether there is a connection to end."""
-        return self._connecting.ident is not None and not self._connecting.is_alive()
+        return self._connected and not self._connecting.is_alive()
 
     def _connect(self) -> None:
         try:
             if self._location:
-                self._location.check()
+                self.mark = self._location.check()
             cluster.connect(self._wanted.address)
+            self._connected = True
             _end_orphans(self._study)
             self._share_out(cluster.nodes())
+        except TimeoutError:
+            self._failure = EcsweepError("the Ray cluster does not answer. Is its head away?")
         except Exception as error:  # raised again where it is waited for
             self._failure = error
 
@@ -157,7 +163,11 @@ class Membership:
         if not at_once and time.monotonic() - self._looked < _REVIEW:
             return False
         before = self.nodes
-        self._take_in(cluster.nodes())
+        try:
+            self._take_in(cluster.nodes())
+        except TimeoutError:  # a client far away: what is known holds until it answers
+            self._looked = time.monotonic()
+            return False
         news = {
             "joined": [node for key, node in self.nodes.items() if key not in before],
             "is gone": [node for key, node in before.items() if key not in self.nodes],

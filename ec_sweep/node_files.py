@@ -88,6 +88,9 @@ class NodeFiles:
 
     def _sweep(self) -> None:
         """Remove the folders that no living agent holds."""
+        for folder in self._root.iterdir():  # what a worker wrote after its agent had left
+            if folder.is_dir() and not folder.with_name(f"{folder.name}.lock").exists():
+                shutil.rmtree(folder, ignore_errors=True)
         for lock in self._root.glob("*.lock"):
             if lock.name == ".lock":
                 continue

@@ -5,7 +5,9 @@ that goes takes its agents along: their cells are lost and tried elsewhere. An a
 job of its driver.
 """
 
+import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,15 +16,18 @@ from typing import Any
 from ec_sweep import agent_handle, cluster
 from ec_sweep.agent_handle import AgentHandle
 from ec_sweep.agents import Said
-from ec_sweep.attempts import Result, Task, now
-from ec_sweep.errors import EcsweepError
+from ec_sweep.attempts import AttemptFolder, Event, Result, Task, now
+from ec_sweep.errors import EcsweepError, first_line
 from ec_sweep.executors import Message, preferred
 from ec_sweep.locations import Location
 from ec_sweep.membership import Membership, Wanted
 from ec_sweep.models import Kind, kind
+from ec_sweep.outages import UnavailableError
 
 _LEAVE = 5.0
 """Seconds that agents have to tidy up before they are ended."""
+_UNFIT_AT_MOST = 3
+"""Trials in a row that a node may fail to begin."""
 
 
 class RayExecutor:
@@ -46,6 +51,8 @@ class RayExecutor:
         self._ended: list[Message] = []
         """What is said for trials that never had a place."""
         self._alone = self._stopping = False
+        self._unfit: Counter[str] = Counter()
+        """Trials in a row that a node took and could not begin, by its ID."""
 
     def start(self) -> None:
         """See `Executor`; the cluster is reached when it settles."""
@@ -92,6 +99,7 @@ class RayExecutor:
             self._study,
             self._members.whole if self._alone else self._members.share,
             self._location,
+            self._members.mark,
             deterministic=deterministic,
             silence=self._silence,
         )
@@ -116,6 +124,7 @@ class RayExecutor:
 
         if self._members.review():
             self._follow()
+        self._make_room()
         while self._members.said:
             self.note(self._members.said.pop(0))
         said, self._ended = self._ended, []
@@ -129,6 +138,18 @@ class RayExecutor:
         for answer in ready:
             said += self._receive(busy[answer])
         return said
+
+    def _make_room(self) -> None:
+        """Give trials that Ray finds no room for to idle agents, which hold it.
+
+        The driver hands out what waits before it asks for news: who is idle here stays so.
+        """
+        for agent in [own for own in self._agents if own.unplaced]:
+            idle = any(not own.task and not own.leaving for own in self._agents)
+            if agent.task and idle and not self._stopping:
+                task = agent.task
+                self._dismiss(agent)
+                self.submit(task)
 
     def _follow(self) -> None:
         """Leave nodes that are being taken away, and forget idle agents of those that are gone."""
@@ -157,23 +178,45 @@ class RayExecutor:
             agent.arrived += 1
             run_id = agent.task.run_id if agent.task else ""
             content = agent.heard(said, self._members.name, self._location)
-            if isinstance(content, Result) and content.failure == "lost":
-                content = self._with_cost(agent, content)
+            if isinstance(content, Result):
+                self._count_unfit(agent, content)
+                if content.failure == "lost":
+                    content = self._with_cost(agent, content)
             yield Message(run_id, content)
         if agent.task:
             agent.listen()
         elif agent.leaving:
             self._dismiss(agent)
 
+    def _count_unfit(self, agent: AgentHandle, result: Result) -> None:
+        """Raise an error when a node begins no trial: it would be free for the next one at once."""
+        node = agent.node or ""
+        if agent.worked or result.failure != "lost":
+            self._unfit.pop(node, None)
+            return
+        self._unfit[node] += 1
+        if self._unfit[node] >= _UNFIT_AT_MOST:
+            raise EcsweepError(
+                f"node {self._members.name(node)} cannot begin trials: {result.message}. Mend it, "
+                "or take it out of the cluster; the same command goes on."
+            )
+
     def _bury(self, agent: AgentHandle, error: Exception) -> Iterator[Message]:
         """Yield the end of a trial whose agent is gone."""
+        from ray.exceptions import OutOfMemoryError
+
         task, node = agent.task, agent.node
         assert task is not None
         self._dismiss(agent)
-        if not node and (reason := _cannot_run(str(error))):
+        if left := self._left(task):
+            yield from left
+        elif not node and (reason := _cannot_run(str(error))):
             raise EcsweepError(f"an agent cannot start on the cluster: {reason}")
-        if self._stopping:
+        elif self._stopping:
             yield Message(task.run_id, Result("interrupted", now()))
+        elif isinstance(error, OutOfMemoryError):  # by Ray's own watch over the node's memory
+            large = Result("not_available", now(), failure="oom", message=first_line(error))
+            yield Message(task.run_id, large)
         elif not agent.began and agent.served:  # it died idle: this trial had not begun
             self._new(agent.deterministic).give(task, self._placed(task.dataset))
         else:
@@ -182,6 +225,17 @@ class RayExecutor:
             message = "its node is gone" if gone else "its agent died"
             lost = Result("interrupted", now(), failure="lost", message=message)
             yield Message(task.run_id, self._with_cost(agent, lost))
+
+    def _left(self, task: Task) -> list[Message]:
+        """Return what a trial said that was over before its agent died, its result last."""
+        folder = AttemptFolder(task.folder)
+        try:
+            there = self._location and self._location.pull_attempt(task.run_id, folder.path)
+        except UnavailableError:  # it counts as lost
+            return []
+        result = folder.result() if there else None
+        said: list[Event | Result] = [*folder.events(), result] if result else []
+        return [Message(task.run_id, content) for content in said]
 
     def _with_cost(self, agent: AgentHandle, lost: Result) -> Result:
         """Say with a loss that it is whole, where there is no place for checkpoints."""
@@ -213,6 +267,9 @@ class RayExecutor:
 
     def close(self) -> None:
         """See `Executor`."""
+        if self._location and self._members.mark:
+            with contextlib.suppress(UnavailableError):  # the next driver removes it
+                self._location.remove_mark(self._members.mark)
         if not self._members.connected:
             return
         import ray
@@ -240,6 +297,8 @@ def _cannot_run(text: str) -> str | None:
         name, _, reason = line.strip().partition(": ")
         if name.endswith("EcsweepError"):
             return reason
+        if name.endswith(("OSError", "PermissionError")):
+            return f"its files cannot be made there ({reason})."
         if name.endswith(("ModuleNotFoundError", "ImportError")):
             return f"{reason}. Install the driver's ecsweep[ray] on every node."
     return None

@@ -111,7 +111,7 @@ class Recorder:
         self._ledger.finish(attempt.number, result, attempt.reached)
         ended = replace(attempt, state=result.outcome, failure=result.failure)
         self._remove_files(ended, last=True)
-        if self._location and ended.state == "complete":  # others leave nothing there
+        if self._location:
             self._location.remove_attempt(ended.run_id)
         if self._location and not ended.goes_on:
             self._location.remove_checkpoint(ended.cell)

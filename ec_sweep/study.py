@@ -193,7 +193,7 @@ class Driver:
         self._hand_out_waiting(parent)
         while self._training < self._executor.slots and self._draw():
             self._hand_out_waiting(parent)
-        if self._alone and not self._running:
+        if self._alone and not self._running and self._executor.slots:
             self._executor.release()  # what idle workers hold in memory is missing to this cell
             self._issue(self._alone[0], parent, 1)
             self._alone.popleft()

@@ -2,17 +2,23 @@
 
 import tempfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import pytest
 
-from ec_sweep import cluster
+from ec_sweep import agents, cluster
+from ec_sweep.agent_handle import AgentHandle
 from ec_sweep.agents import Agent, AgentOrder, Assignment, Post
+from ec_sweep.attempts import AttemptFolder, Event, Result, Task
 from ec_sweep.cluster import Node, Share
 from ec_sweep.errors import EcsweepError
+from ec_sweep.hyperparameters import Hyperparameters
+from ec_sweep.locations import Location
 from ec_sweep.membership import Membership, Wanted
 from ec_sweep.places import by_node
+from ec_sweep.ray_executor import RayExecutor
 from ec_sweep.stored import TrackedRun
 from ec_sweep.versions import code_version
 
@@ -56,13 +62,92 @@ def test_the_cluster_is_reached_when_nothing_else_imports(monkeypatch: pytest.Mo
     assert found.slots == 8
 
 
+def test_what_was_never_connected_is_not_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection of somebody else would be ended, and an error hidden by another."""
+
+    def refuse(_: object) -> None:
+        raise EcsweepError("refused")
+
+    monkeypatch.setattr(cluster, "connect", refuse)
+    monkeypatch.setattr(cluster, "disconnect", lambda: pytest.fail("was not ours"))
+    executor = RayExecutor(Wanted(), "study@demo", None)
+    executor.start()
+    with pytest.raises(EcsweepError, match="refused"):
+        executor.settle()
+    executor.close()
+
+
+def test_a_cluster_that_does_not_answer_is_as_it_was_last_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A client's network may be away for a moment, and no look at the nodes may end the study."""
+    found = shared_out(Wanted(memory=GB), node())
+
+    def silent() -> list[Node]:
+        raise TimeoutError
+
+    monkeypatch.setattr(cluster, "nodes", silent)
+    assert not found.review(at_once=True)
+    assert (found.slots, found.said[1:]) == (
+        8,
+        ["No --artifacts: what is lost or interrupted begins again."],
+    )
+
+
+def test_an_agent_that_sees_another_place_refuses(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A folder of the same name on its own disk would swallow all that it trains."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(Agent, "_serve", lambda _: None)
+    monkeypatch.setattr(agents.time, "sleep", lambda _: None)
+    location = Location(str(tmp_path / "shared"), "study@demo")
+    post = Post(
+        "agent", "study@demo", 1, 0, False, 60, location.url, location.check(), code_version(), {}
+    )
+    Agent(post).close()
+    with pytest.raises(EcsweepError, match="does not see what the driver writes to --artifacts"):
+        Agent(replace(post, mark=".driver-other"))
+
+
+def test_a_node_that_begins_no_trial_ends_the_study() -> None:
+    """Free again at once, it would be given one cell after the other; a trial that works counts."""
+    executor = RayExecutor(Wanted(), "study@demo", None)
+    agent = AgentHandle(None, "agent", False, node="n")
+    lost = Result("interrupted", 0, failure="lost", message="No space left on device")
+    executor._count_unfit(agent, lost)
+    executor._count_unfit(agent, lost)
+    executor._count_unfit(replace(agent, worked=True), lost)
+    executor._count_unfit(agent, lost)
+    executor._count_unfit(agent, lost)
+    with pytest.raises(EcsweepError, match="node n cannot begin trials: No space left"):
+        executor._count_unfit(agent, lost)
+
+
+def test_what_was_finished_when_its_agent_died_counts(tmp_path: Path) -> None:
+    """Result and epochs come from the place; what has left nothing there is lost."""
+    location = Location(str(tmp_path / "shared"), "study@demo")
+    location.check()
+    executor = RayExecutor(Wanted(), "study@demo", location)
+    elsewhere = AttemptFolder(tmp_path / "elsewhere")
+    elsewhere.create()
+    epoch, result = Event(1000, 1, {"val_loss": 0.5}), Result("complete", 2000, value=0.5)
+    elsewhere.append(epoch)
+    hp = Hyperparameters()
+    task = Task("run", tmp_path / "run", "cnn", hp, 0, tmp_path / "data", {}, 2)
+    assert executor._left(task) == []
+    elsewhere.write_result(result)
+    location.push_attempt("run", elsewhere.path)
+    assert [message.content for message in executor._left(task)] == [epoch, result]
+
+
 def test_what_an_agent_is_told_has_its_turn_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Ray's calls overtake each other and are made again: no stop comes before its trial."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(Agent, "_serve", lambda _: None)  # nobody takes what is heard
-    agent = Agent(Post("agent", "study@demo", 1, 0, False, 60, None, code_version(), {}))
+    agent = Agent(Post("agent", "study@demo", 1, 0, False, 60, None, None, code_version(), {}))
     first, second = (cast("Assignment", name) for name in ("first", "second"))
     turns: list[Assignment | AgentOrder] = [first, "stop", second, "prune"]
     for number in (2, 1, 2, 1, 4, 3, 3):
@@ -88,6 +173,7 @@ def test_a_node_holds_what_its_scarcest_resource_allows(share: Share, held: int)
     """CPUs, GPUs in parts, and memory; a tenth of a GPU fits ten times in spite of rounding."""
     assert node(gpus=2).holds(share) == held
     assert Node("a", "a", 16, 1, 64 * GB).holds(Share(1, 0.1, GB)) == 10
+    assert Node("a", "a", 16, 2, 64 * GB).holds(Share(1, 0.4, GB)) == 4  # a part is of one card
 
 
 def test_nothing_new_begins_on_a_node_that_is_being_taken_away() -> None:

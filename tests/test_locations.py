@@ -21,7 +21,9 @@ def location(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
         "file": f"file://{tmp_path}/shared",
         "memory": f"memory://{tmp_path.name}",
     }
-    return Location(urls[request.param], "tiny@demo")
+    found = Location(urls[request.param], "tiny@demo")
+    found.remove_mark(found.check())  # as a driver does, before and after
+    return found
 
 
 def attempt(folder: Path) -> Path:
@@ -40,7 +42,6 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_a_checkpoint_is_replaced_and_removed(location: Location, tmp_path: Path) -> None:
     """The newest is found; where there is none, no file is made."""
-    location.check()
     path, found = tmp_path / "own.npz", tmp_path / "found" / "cell.npz"
     for text in ("first", "second"):
         path.write_text(text)
@@ -104,6 +105,45 @@ def test_what_nobody_needs_is_tidied_up(location: Location, tmp_path: Path) -> N
     assert left == [True, True, False, False]
     other.pull_checkpoint("theirs", tmp_path / "theirs.npz")
     assert (tmp_path / "theirs.npz").exists()
+
+
+def test_a_mark_tells_one_place_from_another(location: Location, tmp_path: Path) -> None:
+    """It is seen until it is removed; one that a killed driver left goes with the next."""
+    left = location.check()
+    mark = location.check()
+    assert (location.sees(left), location.sees(mark)) == (False, True)
+    assert not Location(str(tmp_path / "other"), "tiny@demo").sees(mark)
+    location.remove_mark(mark)
+    assert not location.sees(mark)
+
+
+def test_a_folder_that_is_away_is_no_empty_one(tmp_path: Path) -> None:
+    """A mount that failed: a checkpoint and a finished attempt are not gone for that."""
+    location = Location(str(tmp_path / "shared"), "tiny@demo")
+    location.check()
+    location.pull_checkpoint("cell", tmp_path / "cell.npz")  # there is none, and that is fine
+    (tmp_path / "shared").rename(tmp_path / "away")
+    with pytest.raises(UnavailableError, match="cannot be reached"):
+        location.pull_checkpoint("cell", tmp_path / "cell.npz")
+    with pytest.raises(UnavailableError, match="cannot be reached"):
+        location.check_mounted()
+
+
+def test_what_cannot_be_looked_at_is_not_taken_for_absent(
+    location: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of the file system is an outage; the finished attempt is still there after it."""
+    location.push_attempt("run", attempt(tmp_path / "run"))
+    system, _ = location._files
+
+    def broken(*_: object, **__: object) -> None:
+        raise OSError("stale file handle")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(system, "info", broken)
+        with pytest.raises(UnavailableError, match="stale file handle"):
+            location.pull_attempt("run", tmp_path / "back")
+    assert location.pull_attempt("run", tmp_path / "back")
 
 
 def test_a_place_that_cannot_be_used_is_told_in_a_line(tmp_path: Path) -> None:

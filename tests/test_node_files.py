@@ -86,6 +86,17 @@ def test_what_a_killed_agent_left_goes_with_the_next(tmp_path: Path) -> None:
     assert not [path for path in root.iterdir() if path.is_dir()]
 
 
+def test_what_a_worker_wrote_after_its_agent_had_left_goes_with_the_next(tmp_path: Path) -> None:
+    """Nobody holds such a folder: it has no lock."""
+    files = NodeFiles("one", tmp_path)
+    late = files.checkpoint("cell")
+    files.leave()
+    late.parent.mkdir(parents=True)
+    late.write_bytes(b"late")
+    NodeFiles("two", tmp_path).leave()
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
 def test_a_folder_of_another_user_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -254,6 +254,21 @@ def test_without_artifacts_a_lost_trial_begins_again_and_says_so(
     assert not alive(worker.pid)
 
 
+def test_more_trials_than_there_is_room_for_end_all_the_same(
+    nodes: Nodes, ecsweep: Ecsweep
+) -> None:
+    """An agent that is done gives its room to one that Ray cannot place.
+
+    A relative folder is below the driver's own, whatever the nodes' is.
+    """
+    more = ("--workers", "4", "--artifacts", "shared", "--set", "epochs=1")
+    ecsweep.ok("study", "tiny", *nodes.options(*more))
+    check_each_cell_recorded_once(ecsweep, cells=4)
+    left = [path for path in (ecsweep.home / "shared").rglob("*") if path.is_file()]
+    assert (ecsweep.home / "shared").is_dir()
+    assert not left
+
+
 def test_a_model_of_the_users_own_trains_on_the_cluster(nodes: Nodes, ecsweep: Ecsweep) -> None:
     """Its file is the driver's alone: the nodes are sent its text, and no folder of the user's."""
     (ecsweep.home / "models.py").write_text(OWN_MODEL)
