@@ -1,10 +1,10 @@
 """Layers for TensorFlow on a CPU, where Keras' own are slow.
 
 The same layers as Keras', variable for variable and result for result, only their way
-there is another. Batch normalisation and LSTM run in one native operation. GRU, of which
-TensorFlow has none that resets after the product, runs in a loop that holds nothing but
-what depends on the step before; all else stands outside of it as few large products, in
-the gradient as well.
+there is another. LSTM, and batch normalisation where nothing is masked, run in one native
+operation. GRU, of which TensorFlow has none that resets after the product, runs in a loop
+that holds nothing but what depends on the step before; all else stands outside of it as
+few large products, in the gradient as well.
 """
 
 from collections.abc import Callable
@@ -22,13 +22,15 @@ _UNROLLED = 8
 class BatchNormalization(layers.BatchNormalization):  # type: ignore[misc] # Keras has no types
     """Keras' batch normalisation; ``[batch, steps, features]`` without a mask in one operation.
 
+    Of its options it takes momentum and epsilon.
+
     It only reads and writes memory, and Keras' own formula goes through the features some
     ten times, its gradient included.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Return the normalised inputs; in training move the averages towards the batch's own."""
-        if not training or mask is not None or len(inputs.shape) != 3:
+        if not (training and self.trainable) or mask is not None or len(inputs.shape) != 3:
             return super().call(inputs, training=training, mask=mask)
         found, mean, variance = tf.compat.v1.nn.fused_batch_norm(
             inputs[:, None], self.gamma.value, self.beta.value, epsilon=self.epsilon

@@ -66,7 +66,7 @@ def lost_in_a_row(attempts: Sequence[Attempt]) -> int:
         ended = attempt.state != "interrupted"
         if ended or attempt.reached > furthest:
             count = 0
-        furthest = max(furthest, attempt.reached) if attempt.goes_on else 0  # is there one?
+        furthest = 0 if ended else max(furthest, attempt.reached)
         count += attempt.failure == "lost" and not ended
     return count
 

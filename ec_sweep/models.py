@@ -1,7 +1,7 @@
 """The models that a sweep can name, and which hyperparameters each of them declares.
 
 Networks are plain Keras 3 over ``uint8[length]`` tokens, written with
-``keras.ops`` alone so that the same code runs on every backend. Keras is
+``keras.ops`` alone so that the same code runs on TensorFlow and JAX. Keras is
 imported when a model is built, never before: the driver lives without it.
 """
 

@@ -277,6 +277,8 @@ def _asked(sweep: Sweep, request: Request, where: str) -> _Asked:
     }
     if not grids or not all(grids):
         raise EcsweepError(f"{where}: grid must name at least one axis with its values.")
+    if isinstance(sweep.grid, list) and len(grids) == 1:
+        labels = {name: f"grid[0].{name}" for name in grids[0]} | labels
     seeds = list(range(request.seeds)) if request.seeds else sorted(set(sweep.seeds))
     return _Asked(fixed, grids, labels, seeds)
 

@@ -23,8 +23,6 @@ from ec_sweep.plan import pretty
 from ec_sweep.report import Report, Row
 
 _CLASS_HEADINGS = ("All", "1st train", "2nd train", "Valid", "Test")
-
-
 _METRICS = {
     "test_accuracy": "accuracy",
     "test_accuracy_best": "accuracy of the best epoch",
@@ -34,7 +32,8 @@ _METRICS = {
     "parameters": "parameters",
 }
 """What conclusions are judged by, in words."""
-_TIMES = "\u00d7"
+_BY = "\u00d7"
+"""Between a factor and what it multiplies."""
 _EXTENDED = (
     Column("test_accuracy", "ACC"),
     Column("test_mcc", "MCC"),
@@ -301,7 +300,7 @@ def _spelled(text: str) -> str:
         kind = "pair" if pair else "model" if model != word else ""
         if (before, kind) in {("pair", "pair"), ("pair", "model"), ("model", "pair")}:
             words[-1] += ","  # what follows belongs to the same cell
-        other = _METRICS.get(word, _TIMES if word == "x" else word.replace("_", " "))
+        other = _METRICS.get(word, _BY if word == "x" else word.replace("_", " "))
         words.append({"pair": f"{heading(name).lower()} {value}", "model": model}.get(kind, other))
         before = kind
     return " ".join(words)

@@ -30,7 +30,8 @@ def schema() -> Schema:
     keys["dataset"] = {"anyOf": [_value("dataset"), {"type": "null"}]}
     keys["split"] = _value("split")
     keys["fixed"] = _mapping("{}")
-    keys["grid"] = {"anyOf": [axes, {"type": "array", "minItems": 1, "items": axes}]}
+    each = _mapping("{}-axis-or-list") | {"minProperties": 1}  # one of a list may name a cell
+    keys["grid"] = {"anyOf": [axes, {"type": "array", "minItems": 1, "items": each}]}
     keys["seeds"]["uniqueItems"] = True
     keys["scales"] = {
         "type": "object",
@@ -73,12 +74,15 @@ def _definitions() -> Schema:
         found[name] = _value(name) | described
         value = _ref(name)
         listed = {"type": "array", "minItems": 1, "items": value}
-        one_list = {"allOf": [value, {"minItems": 1}]} if "items" in found[name] else value
+        is_list = "items" in found[name]
+        one_list = {"allOf": [value, {"minItems": 1}]} if is_list else value
+        one = {"allOf": [one_list, {"maxItems": 1}]} if is_list else value  # more may be values
         ranges = []
         if (span := _range(name)) is not None:
             found[f"{name}-range"] = span
             ranges = [_ref(f"{name}-range")]
-        found[f"{name}-axis"] = {"anyOf": [listed, *ranges, one_list]} | described
+        found[f"{name}-axis"] = {"anyOf": [listed, *ranges, one]} | described
+        found[f"{name}-axis-or-list"] = {"anyOf": [listed, *ranges, one_list]} | described
         found[f"{name}-replaced"] = {"anyOf": [listed, *ranges]}
         found[f"{name}-scaled"] = {"anyOf": [value, listed, *ranges]} | described
     return found

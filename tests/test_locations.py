@@ -1,14 +1,21 @@
 """The place that all machines of a cluster reach: what is kept there, replaced, and tidied up."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 
 from ec_sweep.agent_handle import _stored
 from ec_sweep.attempts import AttemptFolder, Result
 from ec_sweep.errors import EcsweepError
+from ec_sweep.ledger import Attempt
 from ec_sweep.locations import Location
 from ec_sweep.outages import UnavailableError
+from ec_sweep.paths import Home
+from ec_sweep.recording import Recorder
 
 fsspec = pytest.importorskip("fsspec", reason="the extra ecsweep[ray] is not installed")
 
@@ -84,6 +91,28 @@ def test_a_result_without_its_files_is_none(location: Location, tmp_path: Path) 
     location.push_attempt("run", attempt(tmp_path / "elsewhere"))
     assert _stored(folder, "run", result, None, location) == result == folder.result()
     assert (folder.path / "predictions.npz").read_bytes() == b"predictions.npz"
+
+
+def test_the_checkpoint_of_a_cell_lost_too_often_stays(location: Location, tmp_path: Path) -> None:
+    """Its cell goes on from it when it is tried again; that of a cell that failed goes."""
+    path = tmp_path / "own.npz"
+    path.write_text("x")
+    attempts = {
+        name: [Attempt(0, name, 1, f"run-{name}", "running", None)] for name in ("lost", "diverged")
+    }
+    ledger = SimpleNamespace(
+        finish=lambda *_: None, attempts=lambda: attempts, forgotten_runs=lambda: []
+    )
+    tracker = Mock(runs=lambda: [], unfinished=lambda: [])
+    recorder = Recorder(Home(tmp_path), "tiny@demo", cast("Any", ledger), tracker, location)
+    for name, (attempt,) in attempts.items():
+        location.push_checkpoint(name, path)
+        recorder.record(attempt, Result("not_available", 1, failure=name))
+        attempts[name] = [replace(attempt, state="not_available", failure=name)]
+    recorder.repair()
+    for name in attempts:
+        location.pull_checkpoint(name, tmp_path / f"{name}.npz")
+    assert [(tmp_path / f"{name}.npz").exists() for name in attempts] == [True, False]
 
 
 def test_what_nobody_needs_is_tidied_up(location: Location, tmp_path: Path) -> None:

@@ -83,6 +83,8 @@ def test_a_flat_list_of_a_list_valued_axis_is_no_guess() -> None:
     assert points(spec.cells(sweep(grid={"hidden": [8]}), Request()), "hidden") == [((8,),)]
     explicit = sweep(grid=[{"hidden": [8, 4]}, {"hidden": [8]}])
     assert points(spec.cells(explicit, Request()), "hidden") == [((8, 4),), ((8,),)]
+    alone = sweep(grid=[{"hidden": [8, 4]}])
+    assert points(spec.cells(alone, Request()), "hidden") == [((8, 4),)]
 
 
 def test_seeds_replicate_cells() -> None:

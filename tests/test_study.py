@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import pytest
 
-from ec_sweep import output, report, sampling, spec
+from ec_sweep import doctor, output, report, sampling, spec
 from ec_sweep.attempts import AttemptFolder, Event, Limits, Result, Task
 from ec_sweep.datasets import Dataset
 from ec_sweep.errors import EcsweepError, StudyStoppedError
@@ -27,7 +27,7 @@ from ec_sweep.locks import study_lock
 from ec_sweep.models import Kind
 from ec_sweep.paths import Home
 from ec_sweep.plan import Plan, cells_to_run
-from ec_sweep.planning import CellStatus, Resolved, StudyStatus
+from ec_sweep.planning import CellStatus, Place, Resolved, StudyStatus
 from ec_sweep.recording import Recorder
 from ec_sweep.sampling import Known, Proposer
 from ec_sweep.study import Driver
@@ -307,6 +307,7 @@ def test_a_cell_lost_too_often_goes_on_from_its_checkpoint(setup: Setup) -> None
 
     setup.drive(script)
     assert setup.states() == ["not_available", "complete", "complete", "complete"]
+    assert "checkpoint" not in [found.kind for found in doctor.examine(Place(setup.home)).findings]
     setup.drive(script, retry_failed=True)
     assert setup.states() == ["complete"] * 4
     assert found == [False, True, True, True, True, True]

@@ -48,7 +48,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "lists": {
         **BASE,
         "fixed": {"model": "cnn", "hidden": [], "train_size": None, "learning_rate": "1e-3"},
-        "grid": [{"filter_size": 3, "dataset": "enzyme"}, {"dropout": [0.1], "filters": [8]}],
+        "grid": [{"filter_size": 3, "dataset": "enzyme"}, {"dropout": [0.1], "hidden": [8, 4]}],
         "scales": {"paper": {"dropout": [0.2, 0.3], "hidden": [4]}},
         "table": None,
         "direction": "maximize",
@@ -131,6 +131,7 @@ def test_bad_values_are_refused(tmp_path: Path, changes: dict[str, Any]) -> None
         {"scales": {"demo": {"epochs": [1, 2]}}},  # a list over no axis
         {"grid": {"filter_size": {"low": 2, "high": 9}}},  # a range without a sampler
         {"grid": {"hidden": []}},
+        {"grid": {"hidden": [8, 4]}},  # two values, or one of two layers?
         {"trials": 3},
         {"sampler": "random"},
         {"sampler": "random", "trials": 3, "seeds": [0, 1]},
