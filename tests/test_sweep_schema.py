@@ -45,10 +45,11 @@ GOOD: dict[str, dict[str, Any]] = {
     "tiny": yaml.safe_load(TINY_SWEEP),
     "base": BASE,
     "drawn": DRAWN,
+    "cells": {**BASE, "grid": [{"hidden": [8, 4]}, {"hidden": [8]}]},
     "lists": {
         **BASE,
         "fixed": {"model": "cnn", "hidden": [], "train_size": None, "learning_rate": "1e-3"},
-        "grid": [{"filter_size": 3, "dataset": "enzyme"}, {"dropout": [0.1], "hidden": [8, 4]}],
+        "grid": [{"filter_size": 3, "dataset": "enzyme"}, {"dropout": [0.1], "filters": [8]}],
         "scales": {"paper": {"dropout": [0.2, 0.3], "hidden": [4]}},
         "table": None,
         "direction": "maximize",
