@@ -49,8 +49,6 @@ class AgentHandle:
     """When it was sent its task, by the monotonic clock."""
     began: bool = False
     """Whether it has said anything of its task."""
-    worked: bool = False
-    """Whether its worker has."""
     served: int = 0
     """Trials that it has ended."""
     progress: bool = False
@@ -62,7 +60,7 @@ class AgentHandle:
         """Send a task; of its dataset go references to ``arrays`` in the object store."""
         self.task, self.kind = task, kind(task.model, task.hyperparameters)
         self.given = time.monotonic()
-        self.began = self.worked = self.progress = False
+        self.began = self.progress = False
         self._tell(Assignment(task, task.dataset.name, arrays))
         self.listen()
 
@@ -101,7 +99,6 @@ class AgentHandle:
         folder = AttemptFolder(task.folder)
         if isinstance(content, Event):
             self.began = True
-            self.worked = self.worked or "node" not in content.environment
             self.progress = self.progress or bool(content.epoch)
             content = self._with_node(content, name)
             folder.append(content)

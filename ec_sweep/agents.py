@@ -74,6 +74,8 @@ class Said:
     content: Event | Result | EcsweepError
     files: Files | None = None
     """What a finished attempt leaves, unless it is in the location."""
+    unfit: bool = False
+    """Whether the trial could not even begin on its node."""
 
 
 class Agent:
@@ -147,9 +149,14 @@ class Agent:
         """Remove what lies on the node for this agent alone."""
         self._files.leave()
 
-    def _say(self, content: Event | Result | EcsweepError, files: Files | None = None) -> None:
+    def _say(
+        self,
+        content: Event | Result | EcsweepError,
+        files: Files | None = None,
+        unfit: bool = False,
+    ) -> None:
         with self._news:
-            self._said.append(Said(content, files))
+            self._said.append(Said(content, files, unfit))
             self._news.notify_all()
 
     def _serve(self) -> None:
@@ -212,7 +219,7 @@ class Agent:
         except Exception as error:  # object stores and file systems have errors of their own
             what = f"{type(error).__name__}: {first_line(error)}"
             message = f"its node could not get what it needs ({what})"
-            self._end(Result("interrupted", now(), failure="lost", message=message))
+            self._end(Result("interrupted", now(), failure="lost", message=message), unfit=True)
             return
         executor.submit(replace(task, folder=folder.path, dataset=dataset, checkpoint=checkpoint))
 
@@ -237,7 +244,7 @@ class Agent:
             return False
         return True
 
-    def _end(self, result: Result) -> None:
+    def _end(self, result: Result, unfit: bool = False) -> None:
         """Say how the trial ended, with what it left."""
         assert self._assignment
         run_id = self._assignment.task.run_id
@@ -251,7 +258,7 @@ class Agent:
         if result.outcome != "interrupted":
             self._files.checkpoint(self._assignment.task.cell).unlink(missing_ok=True)
         self._assignment = None
-        self._say(result, files)
+        self._say(result, files, unfit)
 
     def _push_attempt(self, run_id: str, folder: Path) -> bool:
         """Bring what an attempt left to the location; returns whether it is there."""

@@ -179,7 +179,7 @@ class RayExecutor:
             run_id = agent.task.run_id if agent.task else ""
             content = agent.heard(said, self._members.name, self._location)
             if isinstance(content, Result):
-                self._count_unfit(agent, content)
+                self._count_unfit(agent.node or "", said, content)
                 if content.failure == "lost":
                     content = self._with_cost(agent, content)
             yield Message(run_id, content)
@@ -188,13 +188,9 @@ class RayExecutor:
         elif agent.leaving:
             self._dismiss(agent)
 
-    def _count_unfit(self, agent: AgentHandle, result: Result) -> None:
+    def _count_unfit(self, node: str, said: Said, result: Result) -> None:
         """Raise an error when a node begins no trial: it would be free for the next one at once."""
-        node = agent.node or ""
-        if agent.worked or result.failure != "lost":
-            self._unfit.pop(node, None)
-            return
-        self._unfit[node] += 1
+        self._unfit[node] = self._unfit[node] + 1 if said.unfit else 0
         if self._unfit[node] >= _UNFIT_AT_MOST:
             raise EcsweepError(
                 f"node {self._members.name(node)} cannot begin trials: {result.message}. Mend it, "

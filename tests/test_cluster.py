@@ -9,8 +9,7 @@ from typing import cast
 import pytest
 
 from ec_sweep import agents, cluster
-from ec_sweep.agent_handle import AgentHandle
-from ec_sweep.agents import Agent, AgentOrder, Assignment, Post
+from ec_sweep.agents import Agent, AgentOrder, Assignment, Post, Said
 from ec_sweep.attempts import AttemptFolder, Event, Result, Task
 from ec_sweep.cluster import Node, Share
 from ec_sweep.errors import EcsweepError
@@ -113,15 +112,11 @@ def test_an_agent_that_sees_another_place_refuses(
 def test_a_node_that_begins_no_trial_ends_the_study() -> None:
     """Free again at once, it would be given one cell after the other; a trial that works counts."""
     executor = RayExecutor(Wanted(), "study@demo", None)
-    agent = AgentHandle(None, "agent", False, node="n")
     lost = Result("interrupted", 0, failure="lost", message="No space left on device")
-    executor._count_unfit(agent, lost)
-    executor._count_unfit(agent, lost)
-    executor._count_unfit(replace(agent, worked=True), lost)
-    executor._count_unfit(agent, lost)
-    executor._count_unfit(agent, lost)
+    for unfit in (True, True, False, False, False, True, True):  # of a node taken away none is
+        executor._count_unfit("n", Said(lost, unfit=unfit), lost)
     with pytest.raises(EcsweepError, match="node n cannot begin trials: No space left"):
-        executor._count_unfit(agent, lost)
+        executor._count_unfit("n", Said(lost, unfit=True), lost)
 
 
 def test_what_was_finished_when_its_agent_died_counts(tmp_path: Path) -> None:
